@@ -1,0 +1,1 @@
+"""proxy.toml: its schema, its reader, its errors, its check."""

@@ -1,0 +1,134 @@
+"""Every failure that proxyd means to have, and the HTTP status that it becomes.
+
+Raised anywhere, caught in two places: the pipeline's engine (which answers with `status`) and the
+command line (which prints the message). The text of an HTTP failure goes to the log, never to the
+client.
+"""
+
+
+class ProxydError(Exception):
+    """The root of all intended failures."""
+
+
+class ConfigError(ProxydError):
+    """proxy.toml, or something it names, is wrong; the message is for the person who wrote it."""
+
+
+class StartError(ProxydError):
+    """The daemon could not start; the message says what to do about it."""
+
+
+class HttpError(ProxydError):
+    """A request that ends in an answer of proxyd's own.
+
+    `close` says that the connection cannot be trusted or used after it. `fields` are added to the
+    answer (Allow, Retry-After …).
+    """
+
+    status = 500
+    close = False
+
+    def __init__(self, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(reason)
+        self.fields = fields
+
+
+class BadRequestError(HttpError):
+    """The message is malformed or its framing is in doubt. RFC 9112 §2.2, §6."""
+
+    status = 400
+    close = True
+
+
+class ForbiddenError(HttpError):
+    """The resource exists and is not given. RFC 9110 §15.5.4."""
+
+    status = 403
+
+
+class NotFoundError(HttpError):
+    """Nothing here. RFC 9110 §15.5.5."""
+
+    status = 404
+
+
+class MethodNotAllowedError(HttpError):
+    """The target does not know this method; carries Allow. RFC 9110 §15.5.6."""
+
+    status = 405
+
+
+class RequestTimeoutError(HttpError):
+    """The client took too long to send its request. RFC 9110 §15.5.9."""
+
+    status = 408
+    close = True
+
+
+class ContentTooLargeError(HttpError):
+    """The request's content is over the limit of its route. RFC 9110 §15.5.14."""
+
+    status = 413
+    close = True
+
+
+class TargetTooLongError(HttpError):
+    """The request line is over its limit. RFC 9110 §15.5.15."""
+
+    status = 414
+    close = True
+
+
+class ExpectationError(HttpError):
+    """An expectation other than 100-continue. RFC 9110 §15.5.18."""
+
+    status = 417
+
+
+class MisdirectedError(HttpError):
+    """No route serves this host. RFC 9110 §15.5.20."""
+
+    status = 421
+
+
+class HeadersTooLargeError(HttpError):
+    """Too many field lines, or too large. RFC 6585 §5."""
+
+    status = 431
+    close = True
+
+
+class NotImplementedMethodError(HttpError):
+    """A transfer coding or a form of request that proxyd does not know. RFC 9112 §6.1."""
+
+    status = 501
+    close = True
+
+
+class VersionError(HttpError):
+    """Not HTTP/1.x. RFC 9110 §15.6.6."""
+
+    status = 505
+    close = True
+
+
+class UpstreamError(HttpError):
+    """The upstream could not be reached, broke off, or sent what is not HTTP."""
+
+    status = 502
+
+
+class OverloadedError(HttpError):
+    """A queue is at its limit; carries Retry-After. RFC 9110 §15.6.4."""
+
+    status = 503
+
+
+class UpstreamTimeoutError(HttpError):
+    """The upstream was too slow to connect, take or answer. RFC 9110 §15.6.5."""
+
+    status = 504
+
+
+class ClientGoneError(ProxydError):
+    """The client left before its answer was complete; nobody is there to be told."""

@@ -1,0 +1,165 @@
+"""HTTP messages as every layer sees them: fields, requests, responses, bodies.
+
+Bytes from the wire stay bytes. Field names keep the spelling they came with (they are passed on
+unchanged), and look-ups are by lower-case name. Nothing here does I/O.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+FieldLine = tuple[bytes, bytes]
+
+
+class Fields:
+    """The field lines of one message, in the order in which they came.
+
+    Treat as immutable: an index by lower-case name is built once. RFC 9110 §5.
+    """
+
+    __slots__ = ("_index", "lines")
+
+    def __init__(self, lines: Iterable[FieldLine] = ()) -> None:
+        self.lines: list[FieldLine] = list(lines)
+        index: dict[bytes, bytes] = {}
+        for name, value in self.lines:
+            key = name.lower()
+            held = index.get(key)
+            if held is None:
+                index[key] = value
+            else:
+                index[key] = held + (b"; " if key == b"cookie" else b", ") + value
+        self._index = index
+
+    def get(self, name: bytes) -> bytes | None:
+        """Return the value of lower-case `name`, several lines combined by RFC 9110 §5.3."""
+        return self._index.get(name)
+
+    def get_all(self, name: bytes) -> list[bytes]:
+        """Return the values of lower-case `name`, one for each line."""
+        if name not in self._index:
+            return []
+        return [value for key, value in self.lines if key.lower() == name]
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._index
+
+    def __iter__(self) -> Iterator[FieldLine]:
+        return iter(self.lines)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fields) and self.lines == other.lines
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Fields({self.lines!r})"
+
+
+class Consumer(Protocol):
+    """Where a body goes. Calls come from the event loop, in order, and end with one of the last two."""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes; `data` is never empty."""
+
+    def finish(self, trailers: Fields | None) -> None:
+        """The body is complete."""
+
+    def abort(self, error: Exception) -> None:
+        """The body will not be completed."""
+
+
+class Source(Protocol):
+    """Where a body comes from: pushes into one consumer, which may hold it back.
+
+    `length` is in bytes, None while unknown.
+    """
+
+    length: int | None
+
+    def start(self, consumer: Consumer) -> None:
+        """Begin to push; may call the consumer before it returns."""
+
+    def pause(self) -> None:
+        """Push nothing until `resume`; what is under way may still come (bounded by one read)."""
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+
+    def cancel(self) -> None:
+        """Give up and release everything; the consumer is not called any more."""
+
+
+class Request:
+    """One request as it was understood, after framing and target were found valid.
+
+    `target` is as received; `path` is normalised (RFC 3986 §6.2.2: dot segments gone, unreserved
+    octets decoded, the rest of the escapes upper-case) and is what routes match and upstreams get;
+    it is b"*" for `OPTIONS *`. `query` is without its "?", None when there was none.
+    `authority` is host[:port] in lower case as the client named it, b"" when an HTTP/1.0 client
+    named none; `host` is the same without the port.
+    """
+
+    __slots__ = (
+        "authority",
+        "body",
+        "fields",
+        "host",
+        "method",
+        "minor_version",
+        "path",
+        "query",
+        "target",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        method: bytes,
+        target: bytes,
+        minor_version: int,
+        fields: Fields,
+        path: bytes,
+        query: bytes | None,
+        authority: bytes,
+        host: bytes,
+        body: Source | None = None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.minor_version = minor_version
+        self.fields = fields
+        self.path = path
+        self.query = query
+        self.authority = authority
+        self.host = host
+        self.body = body
+
+
+class Response:
+    """One final response; may be shared by many exchanges when its body is bytes or None.
+
+    `fields` are end-to-end fields only: no Date, Server, Connection, Transfer-Encoding, and no
+    Content-Length (the wire protocol writes these). `content_length` is what Content-Length shall
+    say when it is not the length of `body`: for HEAD and 304. `wire_head` belongs to the wire
+    protocol, which keeps its encoded head there.
+    """
+
+    __slots__ = ("body", "content_length", "fields", "reason", "status", "wire_head")
+
+    def __init__(
+        self,
+        status: int,
+        fields: list[FieldLine],
+        body: "bytes | Source | None" = None,
+        *,
+        content_length: int | None = None,
+        reason: bytes = b"",
+    ) -> None:
+        self.status = status
+        self.fields = fields
+        self.body = body
+        self.content_length = content_length
+        self.reason = reason
+        self.wire_head: bytes | None = None

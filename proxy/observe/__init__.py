@@ -1,0 +1,1 @@
+"""What proxyd tells about itself: access log, error log."""

@@ -1,0 +1,115 @@
+"""One request on its way through the pipeline, from first byte to log line."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+from proxy.errors import HttpError
+from proxy.message import FieldLine, Request, Response
+
+if TYPE_CHECKING:
+    from proxy.pipeline.site import Route, Site
+
+Step = Callable[["Exchange"], "Step | Wait | None"]
+
+
+class Wait:
+    """What a step returns when it needs I/O: the engine awaits it, and goes on with its result."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Coroutine[Any, Any, Step | None]) -> None:
+        self.work = work
+
+
+class Peer:
+    """Who is at the other end of a client connection, as the connection itself says.
+
+    `address` and `local_address` are text without a port ("unix:" for a unix socket); `trusted` is
+    whether `trusted_proxies` names the address. `scheme` is b"http" or b"https".
+    """
+
+    __slots__ = ("address", "local_address", "local_port", "port", "scheme", "trusted")
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        address: str,
+        port: int,
+        local_address: str,
+        local_port: int,
+        scheme: bytes,
+        trusted: bool,
+    ) -> None:
+        self.address = address
+        self.port = port
+        self.local_address = local_address
+        self.local_port = local_port
+        self.scheme = scheme
+        self.trusted = trusted
+
+
+class Sink(Protocol):
+    """The client's side of one exchange; a wire protocol implements it."""
+
+    def inform(self, status: int, fields: list[FieldLine]) -> None:
+        """Send an interim (1xx) response. RFC 9110 §15.2."""
+
+    def send(self, response: Response) -> bool:
+        """Send the final response; True when all of it is handed over, False while it streams."""
+
+    async def sent(self) -> None:
+        """Wait for the end of the response that `send` left streaming.
+
+        Raises ClientGoneError when the client left, UpstreamError when the body broke off.
+        """
+
+    def begin_tunnel(self, response: Response) -> asyncio.Transport:
+        """Send the 101 and hand over the client's transport, reading paused. RFC 9110 §7.8."""
+
+    def early_data(self) -> bytes:
+        """Return what the client sent behind a request that became a tunnel."""
+
+    def exchange_done(self, exchange: "Exchange") -> None:
+        """The exchange is over and logged; the connection may begin the next one."""
+
+
+class Exchange:
+    """Mutable state of one request; steps read and write it, nothing else holds request state.
+
+    `began_at` and `upstream_s` are seconds of the loop's monotonic clock; `client` is the address
+    that the log and the application see.
+    """
+
+    __slots__ = (
+        "began_at",
+        "body_bytes",
+        "client",
+        "failure",
+        "peer",
+        "request",
+        "request_id",
+        "response",
+        "route",
+        "sink",
+        "site",
+        "task",
+        "upstream_name",
+        "upstream_s",
+    )
+
+    request: Request
+
+    def __init__(self, site: "Site", sink: Sink, peer: Peer, began_at: float) -> None:
+        self.site = site
+        self.sink = sink
+        self.peer = peer
+        self.began_at = began_at
+        self.client = peer.address
+        self.route: Route | None = None
+        self.response: Response | None = None
+        self.failure: HttpError | None = None
+        self.request_id = b""
+        self.body_bytes = 0
+        self.upstream_name = ""
+        self.upstream_s = -1.0
+        self.task: asyncio.Task[None] | None = None

@@ -1,0 +1,1 @@
+"""The wire towards clients: bytes in, exchanges out, and back."""

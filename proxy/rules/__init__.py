@@ -1,0 +1,1 @@
+"""The rules of HTTP as pure functions: no clock, no sockets, no files."""

@@ -1,0 +1,1 @@
+"""The wire towards upstream servers: groups, pools and connections."""
