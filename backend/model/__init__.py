@@ -1,0 +1,1 @@
+"""Timeline's data and its rules: no Flask, no HTTP, no HTML."""
