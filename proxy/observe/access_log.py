@@ -1,0 +1,268 @@
+r"""The access log: one line for each request, in Apache's combined format with timings, or in JSON.
+
+    client - - [time] "GET /path HTTP/1.1" status bytes "referer" "user agent" total upstream id
+
+`total` and `upstream` are seconds with microseconds; "-" stands for what there was not. No request
+can forge a line: what is not printable ASCII is written as Apache writes it (\xhh, \n, \", \\).
+Requests only append a tuple; formatting and the one write happen in `flush`.
+"""
+
+import logging
+import re
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from proxy.clock import Clock
+from proxy.message import Request
+from proxy.observe.outlet import Outlet
+
+Format = Literal["combined", "json"]
+Entry = tuple[
+    str,  # client
+    str,  # clock.log_time
+    bytes,  # method, b"" when the request was not understood
+    bytes,  # target
+    int,  # minor version
+    bytes | None,  # Referer
+    bytes | None,  # User-Agent
+    int,  # status
+    int,  # bytes sent
+    float,  # duration
+    float,  # upstream duration, negative when there was none
+    bytes,  # request id
+]
+
+OFF = "off"
+
+# How much of a log one entry is taken for, when the bound in bytes is made one of entries.
+_LINE_BYTES = 256
+# Distinct header values whose escaped form is kept; an attacker's random ones only empty the table.
+_MEMO_ENTRIES = 4096
+_MEMO_VALUE_BYTES = 512
+
+_UNSAFE = re.compile(rb"[^\x20\x21\x23-\x5b\x5d-\x7e]")
+# As ap_escape_logitem of Apache httpd: these have a letter of their own, the rest is \xhh.
+_LETTERS = {
+    b'"': rb"\"", b"\\": rb"\\", b"\b": rb"\b", b"\n": rb"\n", b"\r": rb"\r",
+    b"\t": rb"\t", b"\v": rb"\v",
+}  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+
+class AccessLog:
+    """Collects finished requests and writes them; made once for each worker.
+
+    `path` is a file, "-" for standard output or "off". At most `buffer_bytes` (about) of lines wait
+    for `flush`, which the worker's timer calls each second and a full buffer by itself.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_entries",
+        "_format_entries",
+        "_limit",
+        "_lost",
+        "_outlet",
+        "lost_lines",
+    )
+
+    def __init__(self, path: str, format: Format, buffer_bytes: int, clock: Clock) -> None:  # noqa: A002
+        """Open the log; raises OSError."""
+        self._outlet = None if path == OFF else Outlet(path)
+        self._format_entries = _json_lines if format == "json" else _combined_lines
+        self._limit = max(1, buffer_bytes // _LINE_BYTES)
+        self._clock = clock
+        self._entries: list[Entry] = []
+        self._lost = 0
+        self.lost_lines = 0
+
+    def add(
+        self,
+        client: str,
+        request: Request | None,
+        status: int,
+        sent_bytes: int,
+        duration_s: float,
+        upstream_s: float,
+        request_id: bytes,
+    ) -> None:
+        """Note one finished exchange; `request` is None when it could not be understood.
+
+        `upstream_s` is negative when no upstream was asked.
+        """
+        if self._outlet is None:
+            return
+        time = self._clock.log_time
+        if request is None:
+            entry: Entry = (
+                client, time, b"", b"", 0, None, None,
+                status, sent_bytes, duration_s, upstream_s, request_id,
+            )  # fmt: skip
+        else:
+            get = request.fields.get
+            entry = (
+                client, time, request.method, request.target, request.minor_version,
+                get(b"referer"), get(b"user-agent"),
+                status, sent_bytes, duration_s, upstream_s, request_id,
+            )  # fmt: skip
+        entries = self._entries
+        entries.append(entry)
+        if len(entries) >= self._limit:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all that was noted; what the log has no room for is lost and counted."""
+        entries = self._entries
+        if not entries or self._outlet is None:
+            return
+        self._entries = []
+        if not self._outlet.write(self._format_entries(entries)):
+            if not self._lost:
+                log.warning(
+                    "access log: lines are being lost: its disk is full or its reader stalls"
+                )
+            self._lost += len(entries)
+            self.lost_lines += len(entries)
+        elif self._lost:
+            log.warning("access log: %d lines were lost; it takes lines again", self._lost)
+            self._lost = 0
+
+    def reopen(self) -> None:
+        """Go on in a new file at the same path (SIGUSR1, after the old one was renamed)."""
+        if self._outlet is None:
+            return
+        self.flush()
+        try:
+            self._outlet.reopen()
+        except OSError as error:
+            log.warning("access log: cannot be reopened, the old file goes on: %s", error)
+
+    def close(self) -> None:
+        """Write what is left and close; entries added later are dropped."""
+        if self._outlet is None:
+            return
+        self.flush()
+        self._outlet.close()
+        self._outlet = None
+
+
+def escape(value: bytes) -> str:
+    """Make bytes of a request safe inside a quoted string of one line of ASCII."""
+    return _UNSAFE.sub(_escape_byte, value).decode("ascii")
+
+
+def _escape_byte(match: re.Match[bytes]) -> bytes:
+    return _LETTERS.get(match[0]) or b"\\x%02x" % match[0][0]
+
+
+class _Memo(dict[bytes | None, str]):
+    """From bytes of a request to their text in the log: what many requests share is made once."""
+
+    def __missing__(self, value: bytes | None) -> str:
+        if value is None:
+            return "-"
+        text = escape(value)
+        if len(value) <= _MEMO_VALUE_BYTES:
+            if len(self) >= _MEMO_ENTRIES:
+                self.clear()
+            self[value] = text
+        return text
+
+
+class _Clients(dict[str, str]):
+    """The same for addresses, which are text already."""
+
+    def __missing__(self, client: str) -> str:
+        if len(self) >= _MEMO_ENTRIES:
+            self.clear()
+        text = self[client] = escape(client.encode("utf-8", "surrogateescape")) or "-"
+        return text
+
+
+# Each kind has a table of its own, so that a scan of random targets leaves the user agents alone.
+_clients = _Clients()
+_targets = _Memo()
+_values = _Memo()
+
+
+def _combined_lines(entries: list[Entry]) -> bytes:
+    lines: list[str] = []
+    append = lines.append
+    clients, targets, values = _clients, _targets, _values
+    for (
+        client, time, method, target, minor, referer, agent,
+        status, sent, duration, upstream, request_id,
+    ) in entries:  # fmt: skip
+        upstream_text = "-" if upstream < 0 else f"{upstream:.6f}"
+        id_text = request_id.decode() if request_id.isalnum() else escape(request_id) or "-"
+        if method:
+            append(
+                f'{clients[client]} - - {time} "{values[method]} {targets[target]} HTTP/1.{minor}"'
+                f' {status} {sent} "{values[referer]}" "{values[agent]}"'
+                f" {duration:.6f} {upstream_text} {id_text}\n"
+            )
+        else:
+            append(
+                f'{clients[client]} - - {time} "-" {status} {sent} "-" "-"'
+                f" {duration:.6f} {upstream_text} {id_text}\n"
+            )
+    return "".join(lines).encode("ascii")
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """One line of the JSON format; the names are what users see."""
+
+    time: str
+    client: str
+    method: str | None
+    target: str | None
+    protocol: str | None
+    status: int
+    bytes: int
+    duration_s: float
+    upstream_s: float | None
+    referer: str | None
+    user_agent: str | None
+    request_id: str | None
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def _json_lines(entries: list[Entry]) -> bytes:
+    iso_times = {time: _iso(time) for time in {entry[1] for entry in entries}}
+    return _encoder.encode_lines([_line(entry, iso_times[entry[1]]) for entry in entries])
+
+
+def _line(entry: Entry, time: str) -> _Line:
+    (
+        client, _, method, target, minor, referer, agent,
+        status, sent, duration, upstream, request_id,
+    ) = entry  # fmt: skip
+    return _Line(
+        time=time,
+        client=client,
+        method=_text(method) if method else None,
+        target=_text(target) if method else None,
+        protocol=f"HTTP/1.{minor}" if method else None,
+        status=status,
+        bytes=sent,
+        duration_s=round(duration, 6),
+        upstream_s=None if upstream < 0 else round(upstream, 6),
+        referer=None if referer is None else _text(referer),
+        user_agent=None if agent is None else _text(agent),
+        request_id=_text(request_id) if request_id else None,
+    )
+
+
+def _text(value: bytes) -> str:
+    """Decode for JSON, which escapes control characters itself; bytes beyond ASCII get escapes."""
+    return value.decode("ascii", "backslashreplace")
+
+
+def _iso(log_time: str) -> str:
+    """Turn Apache's time into ISO 8601; done once for each second."""
+    return datetime.strptime(log_time, "[%d/%b/%Y:%H:%M:%S %z]").isoformat()
