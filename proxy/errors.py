@@ -65,6 +65,12 @@ class RequestTimeoutError(HttpError):
     close = True
 
 
+class PreconditionFailedError(HttpError):
+    """The client asked for an answer only if something held, and it does not. RFC 9110 §15.5.13."""
+
+    status = 412
+
+
 class ContentTooLargeError(HttpError):
     """The request's content is over the limit of its route. RFC 9110 §15.5.14."""
 
@@ -77,6 +83,12 @@ class TargetTooLongError(HttpError):
 
     status = 414
     close = True
+
+
+class RangeNotSatisfiableError(HttpError):
+    """No such range, or too many of them; carries Content-Range. RFC 9110 §15.5.17."""
+
+    status = 416
 
 
 class ExpectationError(HttpError):
@@ -112,10 +124,23 @@ class VersionError(HttpError):
     close = True
 
 
+class FileChangedError(HttpError):
+    """A file changed while it was sent; the rest would belong to another version of it."""
+
+    status = 500
+
+
 class UpstreamError(HttpError):
     """The upstream could not be reached, broke off, or sent what is not HTTP."""
 
     status = 502
+
+
+class StaleConnectionError(UpstreamError):
+    """An idle connection was closed by the upstream before it sent a byte of its answer.
+
+    The one failure that may be retried unseen (`rules.retrying`). RFC 9110 §9.2.2.
+    """
 
 
 class OverloadedError(HttpError):
