@@ -1,0 +1,186 @@
+"""A body that is read from an open file while it goes out, in bounded memory.
+
+One chunk is under way at a time. On Linux it is copied from the page cache without leaving the
+event loop; what is not cached, and every other system, is read in a thread. Each chunk goes out
+only while the file's size and modification time are those that the head was written for, so a
+client may see a broken connection, never bytes of two versions.
+"""
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from proxy.errors import FileChangedError
+from proxy.files.safe_open import OpenFile
+from proxy.message import Consumer
+from proxy.rules.ranges import Span
+
+# nginx's sendfile_max_chunk is 2 MiB, its output buffers 32 KiB; from 128 KiB on the cost per byte
+# of a read is flat, and one turn of the loop stays below 100 µs.
+CHUNK_BYTES: Final = 256 * 1024
+
+NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "preadv") else 0
+NOT_IN_CACHE = {errno.EAGAIN, errno.EWOULDBLOCK}
+
+
+class Landing(threading.local):
+    """Where cached reads of one thread's event loop land, before they become bytes."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(CHUNK_BYTES))
+
+
+_landing = Landing()
+
+
+class FileSource:
+    """A `Source` of pieces in order: bytes as they are, and spans of `file`, which it closes."""
+
+    __slots__ = (
+        "_consumer",
+        "_file",
+        "_loop",
+        "_nowait",
+        "_paused",
+        "_pieces",
+        "_reading",
+        "_scheduled",
+        "length",
+    )
+
+    def __init__(self, file: OpenFile, pieces: Sequence[bytes | Span]) -> None:
+        self.length: int | None = sum(map(_size, pieces))
+        self._file = file
+        self._pieces = [piece for piece in reversed(pieces) if _size(piece)]
+        self._consumer: Consumer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._paused = False
+        self._reading = False
+        self._scheduled = False
+        self._nowait = bool(NOWAIT)
+
+    def start(self, consumer: Consumer) -> None:
+        """Begin to push; the first chunk comes before this returns when it is in the page cache."""
+        self._consumer = consumer
+        self._loop = asyncio.get_running_loop()
+        self._push()
+
+    def pause(self) -> None:
+        """Push nothing until `resume`; a chunk that a thread reads may still come."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._paused = False
+        self._schedule()
+
+    def cancel(self) -> None:
+        """Give up; the file is closed when no thread reads it any more."""
+        self._consumer = None
+        if not self._reading:
+            self._file.close()
+
+    def _schedule(self) -> None:
+        """Push the next chunk in another turn, so that one fast client does not hold the loop."""
+        if self._loop is not None and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._scheduled = False
+        self._push()
+
+    def _push(self) -> None:
+        """Hand over one chunk, or start to read it."""
+        consumer = self._consumer
+        if consumer is None or self._paused or self._reading:
+            return
+        if not self._pieces:
+            self._end(consumer)
+            return
+        piece = self._pieces[-1]
+        if isinstance(piece, bytes):
+            self._pieces.pop()
+            self._feed(consumer, piece)
+            return
+        wanted = min(CHUNK_BYTES, piece.stop - piece.first)
+        data = self._read_cached(wanted, piece.first) if self._nowait else b""
+        if data:
+            self._take(consumer, piece, data)
+        else:
+            self._reading = True
+            future = asyncio.get_running_loop().run_in_executor(
+                None, _read, self._file.descriptor, wanted, piece.first
+            )
+            future.add_done_callback(partial(self._on_read, piece))
+
+    def _read_cached(self, wanted: int, offset: int) -> bytes:
+        """Copy from the page cache; empty when a thread has to see to it."""
+        landing = _landing.view[:wanted]
+        try:
+            count = os.preadv(self._file.descriptor, [landing], offset, NOWAIT)
+        except OSError as error:
+            # A file system that cannot tell will not learn it; any other error is the thread's.
+            self._nowait = error.errno in NOT_IN_CACHE
+            return b""
+        return bytes(landing[:count])
+
+    def _on_read(self, span: Span, future: "asyncio.Future[bytes | OSError]") -> None:
+        self._reading = False
+        consumer = self._consumer
+        if consumer is None:
+            self._file.close()
+            return
+        data = future.result()
+        if isinstance(data, OSError):
+            self._break(consumer, f"a file could not be read: {data.strerror}")
+        else:
+            self._take(consumer, span, data)
+
+    def _take(self, consumer: Consumer, span: Span, data: bytes) -> None:
+        """Check that `data` belongs to the file as it was, and count it off its span."""
+        if not data:
+            self._break(consumer, "a file became shorter while it was sent")
+            return
+        if not self._file.unchanged():
+            self._break(consumer, "a file changed while it was sent")
+            return
+        rest = Span(span.first + len(data), span.stop)
+        if _size(rest):
+            self._pieces[-1] = rest
+        else:
+            self._pieces.pop()
+        self._feed(consumer, data)
+
+    def _feed(self, consumer: Consumer, data: bytes) -> None:
+        consumer.feed(data)
+        if self._pieces:
+            self._schedule()
+        elif self._consumer is consumer:
+            self._end(consumer)
+
+    def _end(self, consumer: Consumer) -> None:
+        self._consumer = None
+        self._file.close()
+        consumer.finish(None)
+
+    def _break(self, consumer: Consumer, reason: str) -> None:
+        self._consumer = None
+        self._file.close()
+        consumer.abort(FileChangedError(reason))
+
+
+def _size(piece: bytes | Span) -> int:
+    return len(piece) if isinstance(piece, bytes) else piece.stop - piece.first
+
+
+def _read(descriptor: int, wanted: int, offset: int) -> bytes | OSError:
+    """Read in a thread; an error is a result like any other, seen by whoever is still there."""
+    try:
+        return os.pread(descriptor, wanted, offset)
+    except OSError as error:
+        return error
