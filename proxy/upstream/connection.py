@@ -1,0 +1,510 @@
+"""One HTTP/1.1 connection to an upstream server: writes requests, reads their responses.
+
+                  begin             final head             end of the body
+    IDLE ─────────────────▶ HEAD ─────────────────▶ BODY ─────────────────▶ IDLE, or CLOSED
+     ▲                       │ 1xx: stays            │
+     └── small response ─────┤                       └── broken off ──────▶ CLOSED
+                             └── 101 ─▶ TUNNEL ── detach ─▶ CLOSED (for us)
+
+Where a response ends is decided by `rules.framing` alone. Whatever makes that doubtful (bytes
+behind a response or before a request, an answer to a request that was not sent completely) costs
+the connection, because the next response on it could belong to somebody else.
+
+Nothing here sets a timer: `deadline_at` is compared by the sweep of the pool.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from math import inf
+from typing import Final, Protocol, cast
+
+from proxy.errors import HttpError, StaleConnectionError, UpstreamError, UpstreamTimeoutError
+from proxy.message import FieldLine, Fields
+from proxy.rules.framing import response_framing
+from proxy.rules.heads import ResponseHead, parse_response_head
+from proxy.upstream.options import GroupOptions
+from proxy.upstream.reading import BodyReader, PartialHead
+from proxy.upstream.response import ResponseBody, UpstreamResponse
+
+IDLE: Final = 0
+HEAD: Final = 1
+BODY: Final = 2
+TUNNEL: Final = 3
+CLOSED: Final = 4
+
+# An application sends one or two (100, 103); what sends a hundred does not mean to answer.
+MAX_INTERIM_RESPONSES = 100
+BODILESS = frozenset((204, 304))
+# What a socket may still hold after its other end is gone; see `_read_what_is_left`.
+LAST_READ_BYTES = 262144
+LAST_READS = 4
+
+OnInformational = Callable[[int, list[FieldLine]], None]
+
+
+class Owner(Protocol):
+    """The pool of a connection."""
+
+    def released(self, connection: "UpstreamConnection") -> None:
+        """Take an idle connection, which may serve another request."""
+
+    def dropped(self, connection: "UpstreamConnection") -> None:
+        """Forget a connection that is closed, or somebody else's."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Serves one request at a time; goes back to its pool, or closes, by itself.
+
+    A request is `begin`, one or more `send`, and awaiting the future of `begin`. The connection is
+    the caller's until the response and the request are both complete, and not a moment longer: it
+    may serve somebody else when the caller wakes up. So an exchange is given up with the future
+    that `begin` returned (`give_up`), or through its body (`cancel`).
+
+    `reused` says that it had waited idle before this request; `deadline_at` is when `expire` is
+    due, on the loop's clock.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_body",
+        "_drained",
+        "_early",
+        "_interims",
+        "_loop",
+        "_method",
+        "_on_informational",
+        "_options",
+        "_owner",
+        "_partial_head",
+        "_persistent",
+        "_reader",
+        "_reading_paused",
+        "_received",
+        "_request_complete",
+        "_state",
+        "_transport",
+        "_unsent",
+        "_upgrade",
+        "_write_paused",
+        "deadline_at",
+        "name",
+        "reused",
+    )
+
+    _transport: asyncio.Transport
+
+    def __init__(
+        self, name: str, owner: Owner, options: GroupOptions, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.name = name
+        self.reused = False
+        self.deadline_at = inf
+        self._body: ResponseBody | None = None
+        self._owner = owner
+        self._options = options
+        self._loop = loop
+        self._state = IDLE
+        self._answer: asyncio.Future[UpstreamResponse] | None = None
+        self._method = b""
+        self._on_informational: OnInformational | None = None
+        self._upgrade = False
+        self._request_complete = False
+        self._received = False
+        self._persistent = False
+        self._interims = 0
+        self._partial_head = PartialHead(options.response_header_bytes)
+        self._reader: BodyReader | None = None
+        self._early = b""
+        self._reading_paused = False
+        self._write_paused = False
+        self._unsent = 0
+        self._drained: asyncio.Future[None] | None = None
+
+    # ── The request ──────────────────────────────────────────────────────────────────────────
+
+    @property
+    def closed(self) -> bool:
+        """Whether it will never serve a request again."""
+        return self._state == CLOSED
+
+    def begin(
+        self, method: bytes, on_informational: OnInformational, upgrade: bool = False
+    ) -> asyncio.Future[UpstreamResponse]:
+        """Begin a request; the future is its final response.
+
+        `upgrade` says that the request asks for it, so that 101 is a valid answer.
+        `on_informational` gets every other 1xx. The future fails with UpstreamError,
+        StaleConnectionError or UpstreamTimeoutError.
+        """
+        answer: asyncio.Future[UpstreamResponse] = self._loop.create_future()
+        self._answer = answer
+        self._method = method
+        self._on_informational = on_informational
+        self._upgrade = upgrade
+        self._request_complete = False
+        self._received = False
+        self._interims = 0
+        if self._state == CLOSED:
+            answer.set_exception(self._broken_off(None))
+        else:
+            self._state = HEAD
+        return answer
+
+    def send(self, data: bytes, more: bool = False) -> None:
+        """Write `data`; without `more` it is the end of the request.
+
+        Never waits and never fails: what cannot be sent shows in the response.
+        """
+        if self._state == CLOSED:
+            return
+        if data:
+            self._transport.write(data)
+        if not more:
+            self._request_complete = True
+            self._set_deadline()
+
+    async def writable(self) -> bool:
+        """Wait until more of the request may be sent; False when nobody wants it any more."""
+        if self._write_paused and self._state != CLOSED:
+            self._drained = self._loop.create_future()
+            await self._drained
+        return self._state != CLOSED
+
+    def give_up(self, answer: asyncio.Future[UpstreamResponse]) -> None:
+        """Close the connection if the exchange of `answer` is still on it."""
+        if self._answer is answer:
+            self.close()
+        if answer.done() and not answer.cancelled():
+            answer.exception()  # nobody else will look at it
+
+    def release(self) -> None:
+        """Go back to the pool unused."""
+        if self._state == IDLE:
+            self._become_idle()
+
+    def close(self) -> None:
+        """Close at once and lose what is under way; nobody is told but the pool."""
+        if self._state == CLOSED:
+            return
+        self._state = CLOSED
+        self._transport.abort()
+        self._let_go()
+
+    def detach(self) -> tuple[asyncio.Transport, bytes]:
+        """Give the transport of an upgraded connection away, reading paused. RFC 9110 §7.8.
+
+        Returns it with the bytes that came behind the head. The caller sets its own protocol at
+        once; the connection no longer counts in the pool. Raises UpstreamError when it is lost.
+        """
+        if self._state != TUNNEL:
+            raise UpstreamError(f"{self.name} closed the connection behind its 101")
+        self._state = CLOSED
+        early, self._early = self._early, b""
+        self._let_go()
+        return self._transport, early
+
+    # ── Deadlines ────────────────────────────────────────────────────────────────────────────
+
+    def expire(self, now: float) -> None:
+        """`deadline_at` has passed: give up what waits, unless it moved since."""
+        if self._state == IDLE:
+            self.close()
+        elif self._write_paused:
+            unsent = self._transport.get_write_buffer_size()
+            if unsent < self._unsent:
+                self._unsent = unsent
+                self.deadline_at = now + self._options.send_timeout_s
+                return
+            self._fail(
+                UpstreamTimeoutError(
+                    f"{self.name} took nothing of the request for {self._options.send_timeout_s:g}"
+                    " s; raise send_timeout if it is that slow"
+                )
+            )
+        else:
+            self._fail(
+                UpstreamTimeoutError(
+                    f"{self.name} sent nothing for {self._options.read_timeout_s:g} s; raise"
+                    " read_timeout if it is that slow"
+                )
+            )
+
+    def _set_deadline(self) -> None:
+        """Count from now: for the upstream to take, or to send, while it is its turn."""
+        if self._write_paused:
+            self.deadline_at = self._loop.time() + self._options.send_timeout_s
+        elif self._request_complete and not self._reading_paused:
+            self.deadline_at = self._loop.time() + self._options.read_timeout_s
+        else:
+            self.deadline_at = inf
+
+    # ── The response ─────────────────────────────────────────────────────────────────────────
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the upstream."""
+        state = self._state
+        if state == HEAD:
+            self._received = True
+            self._take_head(data)
+        elif state == BODY:
+            self._set_deadline()
+            self._take_body(data)
+        elif state == TUNNEL:
+            self._early += data
+        else:
+            self.close()  # an answer that nobody asked for
+
+    def _take_head(self, data: bytes) -> None:
+        """Take the next bytes of one or more heads: interim ones, then the final one."""
+        while data and self._state == HEAD:
+            try:
+                split = self._partial_head.split(data)
+                if split is None:
+                    self._set_deadline()
+                    return
+                head, data = split
+                parsed = parse_response_head(head)
+                length = response_framing(
+                    self._method, parsed.status, parsed.minor_version, parsed.fields
+                )
+            except HttpError as error:
+                self._fail(UpstreamError(f"{self.name} sent a bad response: {error}"))
+                return
+            if parsed.status >= 200:
+                self._answer_with(parsed, length, data)
+                return
+            if parsed.status == 101:
+                self._switch(parsed, data)
+                return
+            self._inform(parsed)
+
+    def _inform(self, parsed: ResponseHead) -> None:
+        self._interims += 1
+        if self._interims > MAX_INTERIM_RESPONSES:
+            self._fail(
+                UpstreamError(f"{self.name} sent {self._interims} interim responses to one request")
+            )
+            return
+        self._set_deadline()
+        inform = cast("OnInformational", self._on_informational)
+        inform(parsed.status, parsed.fields.lines)
+
+    def _switch(self, parsed: ResponseHead, early: bytes) -> None:
+        """Stop reading HTTP: the upstream speaks another protocol from here. RFC 9110 §15.2.2."""
+        if not self._upgrade:
+            self._fail(UpstreamError(f"{self.name} switched protocols, and nobody had asked"))
+            return
+        self._state = TUNNEL
+        self._early = early
+        self.deadline_at = inf
+        self._transport.pause_reading()
+        self._resolve(
+            UpstreamResponse(
+                parsed.status, parsed.reason, parsed.fields, None, parsed.minor_version, None, True
+            )
+        )
+
+    def _answer_with(self, parsed: ResponseHead, length: int, rest: bytes) -> None:
+        """Answer with the final head, whole when its body is here as well."""
+        minor_version, status, reason, fields = parsed
+        option = fields.get(b"connection")
+        self._persistent = persists(minor_version, option) if option else minor_version == 1
+        trailers: Fields | None = None
+        if length == 0:
+            body = None if status in BODILESS or self._method == b"HEAD" else b""
+            surplus = rest
+        elif 0 < length <= len(rest):
+            body, surplus = rest[:length], rest[length:]
+        else:
+            reader = BodyReader(length, self._options)
+            try:
+                body = reader.read(rest)
+            except HttpError as error:
+                self._fail(UpstreamError(f"{self.name} sent a bad response: {error}"))
+                return
+            if not reader.ended:
+                self._stream(parsed, length if length > 0 else None, reader, body)
+                return
+            surplus, trailers = reader.surplus, reader.trailers
+        answer = self._answer
+        self._complete(clean=not surplus)
+        if answer is not None and not answer.done():
+            answer.set_result(
+                UpstreamResponse(status, reason, fields, body, minor_version, trailers)
+            )
+
+    def _stream(
+        self, parsed: ResponseHead, length: int | None, reader: BodyReader, held: bytes
+    ) -> None:
+        """Answer with the head, and go on with the body."""
+        self._state = BODY
+        self._reader = reader
+        self._body = ResponseBody(self, length, held)
+        self._set_deadline()
+        self._resolve(
+            UpstreamResponse(
+                parsed.status, parsed.reason, parsed.fields, self._body, parsed.minor_version
+            )
+        )
+
+    def _resolve(self, response: UpstreamResponse) -> None:
+        """Give a response to the caller, who has to do something about it; else close."""
+        answer = self._answer
+        if answer is None or answer.done():
+            self.close()
+        else:
+            answer.set_result(response)
+
+    def _take_body(self, data: bytes) -> None:
+        """Push the next bytes of the body, and end it where its framing says."""
+        body = cast("ResponseBody", self._body)
+        reader = cast("BodyReader", self._reader)
+        try:
+            content = reader.read(data)
+        except HttpError as error:
+            self._fail(UpstreamError(f"{self.name} sent a bad response: {error}"))
+            return
+        if content:
+            body.push(content)
+        if reader.ended and self._state == BODY:
+            self._complete(clean=not reader.surplus)
+            body.end(reader.trailers)
+
+    def _complete(self, *, clean: bool) -> None:
+        """Go back to the pool with a complete response, or close when that would not be safe."""
+        if (
+            clean
+            and self._persistent
+            and self._request_complete
+            and not self._write_paused
+            and not self._transport.get_write_buffer_size()
+        ):
+            self._reader = None
+            self._body = None
+            self._answer = None
+            self._on_informational = None
+            self._become_idle()
+        else:
+            self.close()
+
+    def _become_idle(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        self._state = IDLE
+        self.reused = True
+        self.deadline_at = self._loop.time() + self._options.idle_timeout_s
+        self._owner.released(self)
+
+    # ── The end ──────────────────────────────────────────────────────────────────────────────
+
+    def eof_received(self) -> bool:
+        """Take the end of the stream: that of a body without a length, else too early."""
+        body, reader = self._body, self._reader
+        if body is not None and reader is not None and reader.until_close:
+            self.close()
+            body.end(None)
+        else:
+            self._fail(self._broken_off(None))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take the end of the transport, by the upstream's will or by ours."""
+        if exc is not None and self._state in {HEAD, BODY}:
+            self._read_what_is_left()
+        if self._state != CLOSED:
+            self._fail(self._broken_off(exc))
+
+    def _read_what_is_left(self) -> None:
+        """Read the answer of an upstream that closed before it took the whole request.
+
+        A 413 or a 401 may come so: the write fails first, and the event loop reads no more, though
+        the answer waits in the socket. The transport still owns its descriptor here.
+        """
+        self._request_complete = False
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        for _ in range(LAST_READS):
+            try:
+                data = os.read(descriptor, LAST_READ_BYTES)
+            except OSError:
+                return
+            if not data:
+                self.eof_received()
+            elif self._state in {HEAD, BODY}:
+                self.data_received(data)
+            if self._state == CLOSED:
+                return
+
+    def _broken_off(self, exc: Exception | None) -> UpstreamError:
+        """Return the error for an end that came too early."""
+        cause = f": {exc}" if exc is not None else ""
+        if self._body is not None:
+            return UpstreamError(f"{self.name} broke off in the middle of a body{cause}")
+        if self._received:
+            return UpstreamError(f"{self.name} broke off before the end of a response head{cause}")
+        kind = StaleConnectionError if self.reused else UpstreamError
+        return kind(f"{self.name} closed the connection without an answer{cause}")
+
+    def _fail(self, error: UpstreamError | UpstreamTimeoutError) -> None:
+        answer, body = self._answer, self._body
+        self.close()
+        if body is not None:
+            body.fail(error)
+        elif answer is not None and not answer.done():
+            answer.set_exception(error)
+
+    def _let_go(self) -> None:
+        """Free everything that waits for this connection, and its place in the pool."""
+        self.deadline_at = inf
+        self._body = None
+        self._answer = None
+        self._reader = None
+        self._on_informational = None
+        self._wake_writer()
+        self._owner.dropped(self)
+
+    # ── The transport's callbacks ────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def pause_reading(self) -> None:
+        """Read nothing until `resume_reading`; the body's, for a slow consumer."""
+        if self._state == BODY and not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+            self._set_deadline()
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        if self._state == BODY and self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+            self._set_deadline()
+
+    def pause_writing(self) -> None:
+        """Watch the upstream take more than 64 KiB that wait for it."""
+        self._write_paused = True
+        self._unsent = self._transport.get_write_buffer_size()
+        self._set_deadline()
+
+    def resume_writing(self) -> None:
+        """Let the sender go on: the upstream took most of it."""
+        self._write_paused = False
+        self._wake_writer()
+        self._set_deadline()
+
+    def _wake_writer(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+
+def persists(minor_version: int, option: bytes) -> bool:
+    """Whether the connection stays open after the response. RFC 9112 §9.3."""
+    options = [name.strip(b" \t") for name in option.lower().split(b",")]
+    if b"close" in options:
+        return False
+    return minor_version == 1 or b"keep-alive" in options

@@ -1,0 +1,95 @@
+"""Opens connections to upstream servers; says why when it cannot, and what to look at."""
+
+import asyncio
+import errno
+from collections.abc import Callable
+from typing import TypeVar
+
+from proxy.errors import UpstreamError, UpstreamTimeoutError
+from proxy.upstream.address import Address, TcpAddress, UnixAddress
+from proxy.upstream.resolve import Resolver
+
+# How often to knock at a unix socket whose backlog is full. Linux says so at once, where TCP would
+# let the connection wait.
+FULL_BACKLOG_S = 0.02
+
+ADVICE = {
+    errno.ECONNREFUSED: "nothing listens there; is it running?",
+    errno.ENOENT: "there is no such socket; is it running, and is the path right?",
+    errno.EACCES: "the user that proxyd runs as may not enter; check the socket's mode and folders",
+    errno.ENOTSOCK: "that is not a socket; check the path",
+    errno.EHOSTUNREACH: "no route to that host; check the address",
+    errno.ENETUNREACH: "no route to that network; check the address",
+    errno.EMFILE: "proxyd is out of file descriptors; raise the limit (ulimit -n)",
+    errno.EADDRNOTAVAIL: "out of local ports, or a wrong address; check both",
+}
+
+ConnectionT = TypeVar("ConnectionT", bound=asyncio.BaseProtocol)
+
+
+async def dial(
+    name: str,
+    address: Address,
+    resolver: Resolver,
+    factory: Callable[[], ConnectionT],
+    timeout_s: float,
+) -> ConnectionT:
+    """Connect to `address` within `timeout_s`, and give the connection to a new protocol.
+
+    `name` begins the messages of UpstreamError and UpstreamTimeoutError.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            if isinstance(address, UnixAddress):
+                return await _dial_unix(address, factory)
+            return await _dial_tcp(address, resolver, factory, timeout_s)
+    except TimeoutError:
+        raise UpstreamTimeoutError(
+            f"{name} did not accept a connection within {timeout_s:g} s; check the address and the"
+            " firewall, or raise connect_timeout"
+        ) from None
+    except OSError as error:
+        advice = ADVICE.get(error.errno or 0, "check the address")
+        raise UpstreamError(f"{name} cannot be reached: {reason(error)}; {advice}") from None
+
+
+def reason(error: OSError) -> str:
+    """Return the system's words for `error` alone; event loops write the address into them."""
+    return error.strerror or str(error)
+
+
+async def _dial_unix(address: UnixAddress, factory: Callable[[], ConnectionT]) -> ConnectionT:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            _, connection = await loop.create_unix_connection(factory, str(address.path))
+        except BlockingIOError:
+            await asyncio.sleep(FULL_BACKLOG_S)
+        else:
+            return connection
+
+
+async def _dial_tcp(
+    address: TcpAddress, resolver: Resolver, factory: Callable[[], ConnectionT], timeout_s: float
+) -> ConnectionT:
+    """Try one address of the name after the other; each has its share of the time.
+
+    Both event loops set TCP_NODELAY on what they connect.
+    """
+    loop = asyncio.get_running_loop()
+    began_at = loop.time()
+    hosts = await resolver.resolve(address.host)
+    failure: OSError = TimeoutError()
+    for left in range(len(hosts), 0, -1):
+        share_s = (timeout_s - (loop.time() - began_at)) / left
+        try:
+            async with asyncio.timeout(share_s):
+                _, connection = await loop.create_connection(
+                    factory, hosts[len(hosts) - left], address.port
+                )
+        except OSError as error:
+            if isinstance(failure, TimeoutError):  # anything says more than silence
+                failure = error
+        else:
+            return connection
+    raise failure

@@ -1,0 +1,31 @@
+"""The limits and timeouts of one upstream group."""
+
+from dataclasses import dataclass
+from typing import final
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupOptions:
+    """What a group of servers allows itself and them; each worker has its own groups.
+
+    `connect_timeout_s` covers name resolution, and all addresses of one server. `send_timeout_s`
+    and `read_timeout_s` count from the last progress, as nginx's proxy_send_timeout and
+    proxy_read_timeout (60 s) do. `max_connections` counts busy and idle ones together; `queue`
+    requests may wait for one of them, each for `queue_timeout_s`. Each server keeps up to
+    `idle_connections` for `idle_timeout_s`, which should be shorter than the server's own patience
+    (Waitress 120 s, node 5 s; gunicorn has 2 s, and wants less here). `response_header_bytes`
+    bounds one response head with its status line (node 16 KiB, nginx one page, curl 300 KiB).
+    """
+
+    connect_timeout_s: float = 5
+    send_timeout_s: float = 60
+    read_timeout_s: float = 60
+    max_connections: int = 256
+    queue: int = 512
+    queue_timeout_s: float = 30
+    idle_connections: int = 32
+    idle_timeout_s: float = 4
+    response_header_bytes: int = 65536
+    max_chunk_line_bytes: int = 4096
+    max_trailer_bytes: int = 8192

@@ -1,0 +1,102 @@
+"""Cuts the head and the body of a response out of the bytes of a connection.
+
+Does no I/O and knows no connection. What is wrong with the bytes is raised as an HttpError.
+"""
+
+from proxy.errors import UpstreamError
+from proxy.message import Fields
+from proxy.rules.chunked import ChunkedDecoder
+from proxy.rules.framing import CHUNKED, UNTIL_CLOSE
+from proxy.rules.heads import check_unfinished
+from proxy.upstream.options import GroupOptions
+
+HEAD_END = b"\r\n\r\n"
+HTTP_1 = b"HTTP/1."
+
+
+class PartialHead:
+    """Holds a response head until its end is there, at most `limit_bytes`."""
+
+    __slots__ = ("_held", "_limit_bytes")
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._held = bytearray()
+        self._limit_bytes = limit_bytes
+
+    def split(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Take the next bytes; return the head and what follows it, None while it is incomplete.
+
+        Raises UpstreamError or BadRequestError as soon as it cannot become a head.
+        """
+        held = self._held
+        if held:
+            before = len(held)
+            held += data
+            end = held.find(HEAD_END, max(before - 3, 0))
+            size = len(held) if end < 0 else end + 4
+        else:
+            end = data.find(HEAD_END)
+            size = len(data) if end < 0 else end + 4
+        if size > self._limit_bytes:
+            raise UpstreamError(
+                f"its head has more than {self._limit_bytes} bytes; raise response_header if that"
+                " is meant so"
+            )
+        if end < 0:
+            self._keep(data)
+            return None
+        if held:
+            data = bytes(held)
+            self._held = bytearray()
+        return data[:size], data[size:]
+
+    def _keep(self, data: bytes) -> None:
+        held = self._held
+        if not held:
+            held += data
+        if not HTTP_1.startswith(held[: len(HTTP_1)]):
+            raise UpstreamError(f"it begins with {bytes(held[:16])!r}")
+        fresh = len(held) - len(data)
+        begin = max(fresh - 2, 0)
+        check_unfinished(bytes(held[begin:]), fresh - begin)
+
+
+class BodyReader:
+    """Reads one body, framed as `rules.framing` said.
+
+    `ended` is set when its last byte is there; `surplus` is then what came behind it. The end of a
+    body `until_close` is the end of the connection.
+    """
+
+    __slots__ = ("_decoder", "_left", "ended", "surplus", "until_close")
+
+    def __init__(self, length: int, options: GroupOptions) -> None:
+        self._decoder = (
+            ChunkedDecoder(options.max_chunk_line_bytes, options.max_trailer_bytes)
+            if length == CHUNKED
+            else None
+        )
+        self._left = length
+        self.until_close = length == UNTIL_CLOSE
+        self.ended = False
+        self.surplus = b""
+
+    @property
+    def trailers(self) -> Fields | None:
+        """The trailers of a chunked body that has ended, if it has any. RFC 9112 §7.1.2."""
+        return None if self._decoder is None else self._decoder.trailers or None
+
+    def read(self, data: bytes) -> bytes:
+        """Return the content in `data`. Raises BadRequestError."""
+        if self._decoder is not None:
+            pieces, surplus = self._decoder.decode(data)
+            if surplus is not None:
+                self.ended, self.surplus = True, surplus
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if not self.until_close:
+            content = data[: self._left]
+            self._left -= len(content)
+            if self._left == 0:
+                self.ended, self.surplus = True, data[len(content) :]
+            return content
+        return data
