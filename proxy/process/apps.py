@@ -1,0 +1,154 @@
+"""One [app.NAME] of proxy.toml: its processes, their sockets, and their output in proxyd's log."""
+
+import asyncio
+import os
+import socket
+import sys
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import Iterator
+from pathlib import Path
+
+from proxy.config.backends import App
+from proxy.observe.logs import relay
+from proxy.process import serve_wsgi
+from proxy.process.privileges import Identity
+
+# A longer line of output becomes several. Precedent: systemd's journal LineMax 48K, docker 16 KiB.
+LINE_BYTES = 8 * 1024
+_READ_BYTES = 64 * 1024
+_POLL_S = 0.02
+
+
+class LineSplitter:
+    """Cuts a stream into lines of bounded length; empty ones say nothing and are left out."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Give the lines that are complete now."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            yield from _pieces(line.rstrip(b"\r"))
+        while len(self._rest) >= LINE_BYTES:
+            yield self._rest[:LINE_BYTES]
+            self._rest = self._rest[LINE_BYTES:]
+
+    def finish(self) -> Iterator[bytes]:
+        """Give what stood behind the last line feed."""
+        yield from _pieces(self._rest)
+        self._rest = b""
+
+
+def _pieces(line: bytes) -> Iterator[bytes]:
+    for begin in range(0, len(line), LINE_BYTES):
+        yield line[begin : begin + LINE_BYTES]
+
+
+class AppProgram:
+    """One process of an application (see children.py)."""
+
+    def __init__(
+        self,
+        name: str,
+        app: App,
+        *,
+        title: str,
+        socket_path: Path,
+        folder: Path,
+        identity: Identity | None,
+    ) -> None:
+        self.name = title
+        self.socket_path = socket_path
+        self.start_timeout_s = app.start_timeout
+        self._app = app
+        self._key = name
+        self._folder = folder
+        self._identity = identity
+        self._relay: asyncio.Task[None] | None = None
+
+    async def spawn(self) -> Process:
+        """Start the server with the application, as the runtime user, in proxy.toml's folder."""
+        app = self._app
+        environment = os.environ | (self._identity.environment() if self._identity else {})
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # the folder goes on the import path behind proxyd's own imports
+            "-u",  # what the application prints is in the log at once
+            serve_wsgi.__file__,
+            "--server", app.server,
+            "--socket", str(self.socket_path),
+            "--threads", str(app.threads),
+            "--life-line",
+            app.wsgi,
+            cwd=self._folder,
+            env=environment | app.env,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=STDOUT,
+            process_group=0,
+            **(self._identity.process_options() if self._identity else {}),
+        )  # fmt: skip
+        if process.stdout is not None:
+            self._relay = asyncio.create_task(self._relay_output(process.stdout))
+        return process
+
+    async def _relay_output(self, stream: asyncio.StreamReader) -> None:
+        """Write the process's output to the log, always reading on: it must never have to wait."""
+        splitter = LineSplitter()
+        while data := await stream.read(_READ_BYTES):
+            for line in splitter.feed(data):
+                relay(self.name, line.decode("utf-8", "backslashreplace"))
+            await asyncio.sleep(0)  # one that floods the log leaves room for the others
+        for line in splitter.finish():
+            relay(self.name, line.decode("utf-8", "backslashreplace"))
+
+    async def ready(self, process: Process) -> None:
+        """Return when the socket takes a connection: the application is imported by then."""
+        while not _connects(self.socket_path):  # noqa: ASYNC110 - nothing tells of another's socket
+            await asyncio.sleep(_POLL_S)
+
+    async def drained(self) -> None:
+        """Return when the output of the ended process is in the log."""
+        if self._relay is not None:
+            await asyncio.shield(self._relay)
+
+    def advice(self, code: int | None) -> str:
+        """Say what to do about an application that did not start."""
+        where = f"[app.{self._key}]"
+        if code is None:
+            return (
+                f"look at its output in the log; if it needs longer, raise start_timeout in {where}"
+            )
+        if code == serve_wsgi.CANNOT_LOAD:
+            return f'the log says why; correct it, or wsgi = "{self._app.wsgi}" in {where}'
+        return "its output is in the log"
+
+
+def _connects(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def programs_of(
+    name: str, app: App, *, folder: Path, sockets_folder: Path, identity: Identity | None
+) -> list[AppProgram]:
+    """Return the programs that make up one application, one for each of its processes."""
+    return [
+        AppProgram(
+            name,
+            app,
+            title=f"app {name}" if app.processes == 1 else f"app {name} {number + 1}",
+            socket_path=sockets_folder / f"{name}-{number}.sock",
+            folder=folder,
+            identity=identity,
+        )
+        for number in range(app.processes)
+    ]

@@ -1,0 +1,190 @@
+"""One supervised process: started, waited for until it is ready, started again when it dies, ended.
+
+        start()              watch()                      stop()
+    ──▶ spawned ──▶ ready ──▶ runs ──▶ died ──▶ back-off ──▶ spawned …     ──▶ signal ──▶ killed
+            └──────────▶ StartError (at the start), or logged and tried again (later)
+
+What is run, and what "ready" means, is a `Program`'s business (apps.py, workers.py). Each child
+leads a process group of its own: Ctrl-C reaches the master only, and what a child started ends with
+it.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from asyncio.subprocess import Process
+from contextlib import suppress
+from typing import Protocol
+
+from proxy.errors import StartError
+
+# As systemd's RestartSec of 0.1 s; doubled, so that what is broken does not keep the machine busy.
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MOST_S = 10.0
+BACKOFF_FORGIVEN_S = 30.0
+# What a process that was killed may take to be gone, and its output to be read to the end.
+KILL_S = 5.0
+DRAIN_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Program(Protocol):
+    """What one child runs."""
+
+    name: str
+    start_timeout_s: float
+
+    async def spawn(self) -> Process:
+        """Start a process in a group of its own; its standard input is the life line."""
+
+    async def ready(self, process: Process) -> None:
+        """Return when the process does its work; never when it will not."""
+
+    async def drained(self) -> None:
+        """Return when all that the ended process wrote is in the log."""
+
+    def advice(self, code: int | None) -> str:
+        """Say what a person can do about a failed start; `code` is None when it took too long."""
+
+
+class Backoff:
+    """How long to wait before the next start; it grows with each early death."""
+
+    __slots__ = ("_next_s",)
+
+    def __init__(self) -> None:
+        self._next_s = BACKOFF_FIRST_S
+
+    def after(self, lived_s: float) -> float:
+        """Return the seconds to wait after a process that lived so long."""
+        if lived_s >= BACKOFF_FORGIVEN_S:
+            self._next_s = BACKOFF_FIRST_S
+        delay_s = self._next_s
+        self._next_s = min(delay_s * 2, BACKOFF_MOST_S)
+        return delay_s
+
+
+class Child:
+    """One process of a program, and its successors."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.restarts = 0
+        self._process: Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._began_at = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the process that runs now, if one does."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def start(self) -> None:
+        """Start the process and wait until it is ready; raises StartError, and then it is gone."""
+        program = self.program
+        self._began_at = asyncio.get_running_loop().time()
+        try:
+            self._process = process = await program.spawn()
+        except OSError as error:
+            raise StartError(f"{program.name} cannot be started: {error}") from error
+        ended = asyncio.ensure_future(process.wait())
+        ready = asyncio.ensure_future(program.ready(process))
+        try:
+            await asyncio.wait(
+                {ended, ready},
+                timeout=program.start_timeout_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            ended.cancel()
+            ready.cancel()
+        if process.returncode is None and ready.done():
+            return
+        code = process.returncode
+        await self._end(process, signal.SIGKILL, 0)
+        if code is None:
+            reason = f"was not ready within {program.start_timeout_s:g} s"
+        else:
+            reason = f"ended at its start: {reason_of(code)}"
+        raise StartError(f"{program.name} {reason}; {program.advice(code)}")
+
+    def watch(self) -> None:
+        """From now on, start the process again when it ends."""
+        self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.program.name}")
+
+    async def _keep(self) -> None:
+        backoff = Backoff()
+        name = self.program.name
+        loop = asyncio.get_running_loop()
+        while True:
+            process = self._process
+            if process is not None:
+                code = await process.wait()
+                await self._end(process, signal.SIGKILL, 0)
+                log.error("%s (pid %d) ended: %s", name, process.pid, reason_of(code))
+                self._process = None
+            delay_s = backoff.after(loop.time() - self._began_at)
+            log.info("%s starts again in %.1f s", name, delay_s)
+            await asyncio.sleep(delay_s)
+            self.restarts += 1
+            try:
+                await self.start()
+            except StartError as error:
+                self._process = None
+                log.error("%s", error)  # noqa: TRY400 - its traceback says nothing to a person
+            else:
+                log.info("%s runs again (pid %d)", name, self.pid)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process, if it runs."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def stop(self, number: signal.Signals, grace_s: float) -> None:
+        """End the process for good: ask with a signal, kill it `grace_s` seconds later.
+
+        May be called again while it waits, to be less patient.
+        """
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
+            self._keeper = None
+        if self._process is not None:
+            await self._end(self._process, number, grace_s)
+
+    async def _end(self, process: Process, number: signal.Signals, grace_s: float) -> None:
+        """End a process and all of its group, and wait until its output is read."""
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+            try:
+                await asyncio.wait_for(process.wait(), grace_s if grace_s > 0 else KILL_S)
+            except TimeoutError:
+                log.warning("%s did not end within %g s and is killed", self.program.name, grace_s)
+        _kill_group(process.pid)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), KILL_S)
+        if process.stdin is not None:
+            process.stdin.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.program.drained(), DRAIN_S)
+
+
+def _kill_group(pid: int) -> None:
+    """Kill a process and what it left behind; its group exists as long as one of them does."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def reason_of(code: int) -> str:
+    """Say how a process ended."""
+    if code < 0:
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
+    return f"exit code {code}"
