@@ -14,7 +14,6 @@ Nothing here sets a timer: `deadline_at` is compared by the sweep of the pool.
 """
 
 import asyncio
-import os
 from collections.abc import Callable
 from math import inf
 from typing import Final, Protocol, cast
@@ -24,7 +23,7 @@ from proxy.message import FieldLine, Fields
 from proxy.rules.framing import response_framing
 from proxy.rules.heads import ResponseHead, parse_response_head
 from proxy.upstream.options import GroupOptions
-from proxy.upstream.reading import BodyReader, PartialHead
+from proxy.upstream.reading import BodyReader, PartialHead, last_reads, persists
 from proxy.upstream.response import ResponseBody, UpstreamResponse
 
 IDLE: Final = 0
@@ -36,10 +35,6 @@ CLOSED: Final = 4
 # An application sends one or two (100, 103); what sends a hundred does not mean to answer.
 MAX_INTERIM_RESPONSES = 100
 BODILESS = frozenset((204, 304))
-# What a socket may still hold after its other end is gone; see `_read_what_is_left`.
-LAST_READ_BYTES = 262144
-LAST_READS = 4
-
 OnInformational = Callable[[int, list[FieldLine]], None]
 
 
@@ -412,29 +407,16 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of the transport, by the upstream's will or by ours."""
         if exc is not None and self._state in {HEAD, BODY}:
-            self._read_what_is_left()
+            self._request_complete = False
+            for data in last_reads(self._transport):
+                if data:
+                    self.data_received(data)
+                else:
+                    self.eof_received()
+                if self._state == CLOSED:
+                    return
         if self._state != CLOSED:
             self._fail(self._broken_off(exc))
-
-    def _read_what_is_left(self) -> None:
-        """Read the answer of an upstream that closed before it took the whole request.
-
-        A 413 or a 401 may come so: the write fails first, and the event loop reads no more, though
-        the answer waits in the socket. The transport still owns its descriptor here.
-        """
-        self._request_complete = False
-        descriptor = self._transport.get_extra_info("socket").fileno()
-        for _ in range(LAST_READS):
-            try:
-                data = os.read(descriptor, LAST_READ_BYTES)
-            except OSError:
-                return
-            if not data:
-                self.eof_received()
-            elif self._state in {HEAD, BODY}:
-                self.data_received(data)
-            if self._state == CLOSED:
-                return
 
     def _broken_off(self, exc: Exception | None) -> UpstreamError:
         """Return the error for an end that came too early."""
@@ -500,11 +482,3 @@ class UpstreamConnection(asyncio.Protocol):
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
-
-
-def persists(minor_version: int, option: bytes) -> bool:
-    """Whether the connection stays open after the response. RFC 9112 §9.3."""
-    options = [name.strip(b" \t") for name in option.lower().split(b",")]
-    if b"close" in options:
-        return False
-    return minor_version == 1 or b"keep-alive" in options

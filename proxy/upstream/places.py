@@ -47,7 +47,7 @@ class Places:
 
     def offer(self, connection: UpstreamConnection) -> bool:
         """Hand an idle connection to the head of the queue; False when nobody waits."""
-        return self._grant(connection)
+        return bool(self._waiting) and self._grant(connection)
 
     async def wait(self) -> UpstreamConnection | None:
         """Wait in the queue for an idle connection, or for a place (None), which is then taken.

@@ -1,7 +1,12 @@
 """Cuts the head and the body of a response out of the bytes of a connection.
 
-Does no I/O and knows no connection. What is wrong with the bytes is raised as an HttpError.
+Knows no connection, and does no I/O but for `last_reads`. What is wrong with the bytes is raised as
+an HttpError.
 """
+
+import asyncio
+import os
+from collections.abc import Iterator
 
 from proxy.errors import UpstreamError
 from proxy.message import Fields
@@ -12,6 +17,10 @@ from proxy.upstream.options import GroupOptions
 
 HEAD_END = b"\r\n\r\n"
 HTTP_1 = b"HTTP/1."
+
+# Four times what the event loop reads at once; an error page is smaller.
+LAST_READS = 4
+LAST_READ_BYTES = 262144
 
 
 class PartialHead:
@@ -100,3 +109,29 @@ class BodyReader:
                 self.ended, self.surplus = True, data[len(content) :]
             return content
         return data
+
+
+def persists(minor_version: int, option: bytes) -> bool:
+    """Whether the connection stays open after the response. RFC 9112 §9.3."""
+    options = [name.strip(b" \t") for name in option.lower().split(b",")]
+    if b"close" in options:
+        return False
+    return minor_version == 1 or b"keep-alive" in options
+
+
+def last_reads(transport: asyncio.Transport) -> Iterator[bytes]:
+    """Read what a lost connection still holds; b"" is its proper end.
+
+    An upstream that answers and closes before it took the whole request (413, 401) makes a write
+    fail, and then the event loop reads no more, though the answer waits in the socket. To be called
+    in `connection_lost`, where the transport still owns its descriptor.
+    """
+    descriptor = transport.get_extra_info("socket").fileno()
+    for _ in range(LAST_READS):
+        try:
+            data = os.read(descriptor, LAST_READ_BYTES)
+        except OSError:
+            return
+        yield data
+        if not data:
+            return
