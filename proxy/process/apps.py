@@ -88,7 +88,7 @@ class AppProgram:
             stdin=PIPE,
             stdout=PIPE,
             stderr=STDOUT,
-            process_group=0,
+            start_new_session=True,
             **(self._identity.process_options() if self._identity else {}),
         )  # fmt: skip
         if process.stdout is not None:

@@ -5,8 +5,7 @@
             └──────────▶ StartError (at the start), or logged and tried again (later)
 
 What is run, and what "ready" means, is a `Program`'s business (apps.py, workers.py). Each child
-leads a process group of its own: Ctrl-C reaches the master only, and what a child started ends with
-it.
+leads a session of its own: Ctrl-C reaches the master only, and what a child started ends with it.
 """
 
 import asyncio
@@ -37,7 +36,7 @@ class Program(Protocol):
     start_timeout_s: float
 
     async def spawn(self) -> Process:
-        """Start a process in a group of its own; its standard input is the life line."""
+        """Start a process in a session of its own; its standard input is the life line."""
 
     async def ready(self, process: Process) -> None:
         """Return when the process does its work; never when it will not."""

@@ -58,7 +58,7 @@ class WorkerProgram:
                 env=os.environ | (self._identity.environment() if self._identity else {}),
                 stdin=PIPE,
                 pass_fds=[*self._descriptors, its_end],
-                process_group=0,
+                start_new_session=True,
                 **(self._identity.process_options() if self._identity else {}),
             )
         finally:

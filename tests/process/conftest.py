@@ -1,13 +1,14 @@
 """A folder with an application in it, and the application running."""
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.process.running import APPLICATION, Served
+from tests.process.running import APPLICATION, Daemon, Served
 
 
 @pytest.fixture
@@ -39,3 +40,18 @@ def serve(folder: Path) -> Iterator[Callable[..., Served]]:
     for served in started:
         served.process.kill()
         served.process.communicate()
+
+
+@pytest.fixture
+def daemon(folder: Path) -> Iterator[Callable[..., Daemon]]:
+    """Give a function that starts a master on a configuration."""
+    started: list[Daemon] = []
+
+    def start(configuration: str, worker_python: str = sys.executable) -> Daemon:
+        started.append(Daemon(folder, configuration, worker_python))
+        return started[-1]
+
+    yield start
+    for daemon in started:
+        daemon.process.kill()
+        daemon.process.wait()

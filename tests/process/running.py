@@ -1,13 +1,16 @@
 """Real applications in real processes, and a client that speaks HTTP over a unix socket."""
 
 import http.client
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from proxy.process import serve_wsgi
 
@@ -104,7 +107,7 @@ class Served:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            process_group=0,
+            start_new_session=True,
         )  # fmt: skip
 
     def wait_until_ready(self) -> None:
@@ -127,3 +130,113 @@ class Served:
         body = connection.getresponse().read()
         connection.close()
         return body
+
+
+WORKER = """
+import json, os, signal, socket, sys, threading, time
+
+given = json.loads(sys.stdin.readline())
+
+def life_line():
+    sys.stdin.read()
+    os._exit(9)
+
+threading.Thread(target=life_line, daemon=True).start()
+
+def note(number, _):
+    with open("signals", "a") as file:
+        file.write(f"{given['worker']} {signal.Signals(number).name}\\n")
+    if number == signal.SIGQUIT:
+        while not os.path.exists("requests-done"):
+            time.sleep(0.01)
+        os._exit(0)
+
+for number in (signal.SIGQUIT, signal.SIGUSR1):
+    signal.signal(number, note)
+if os.path.exists("worker-fails"):
+    sys.exit(5)
+os.write(given["ready_fd"], b"ready\\n")
+sock = socket.socket(fileno=given["listeners"][0]["fd"])
+sock.setblocking(True)
+while True:
+    connection, _ = sock.accept()
+    connection.recv(65536)
+    given |= {"pid": os.getpid(), "uid": os.getuid(), "groups": os.getgroups(),
+              "home": os.environ.get("HOME")}
+    body = json.dumps(given).encode()
+    connection.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+    connection.close()
+"""
+
+RUN = """
+import sys
+from pathlib import Path
+from proxy.config.load import load
+from proxy.process.master import run
+sys.exit(run(load(Path("proxy.toml")), sys.argv[1:]))
+"""
+
+
+class Daemon:
+    """A real master with the application above and a stand-in for the worker."""
+
+    def __init__(self, folder: Path, configuration: str, worker_python: str) -> None:
+        self.folder = folder
+        (folder / "proxy.toml").write_text(configuration)
+        (folder / "worker.py").write_text(WORKER)
+        self.errors_path = folder / "stderr"
+        with self.errors_path.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", RUN, worker_python, "worker.py"],
+                cwd=folder,
+                stderr=errors,
+            )
+
+    @property
+    def errors(self) -> str:
+        return self.errors_path.read_text()
+
+    def wait_until_ready(self) -> None:
+        wait_for(lambda: "proxyd: master" in self.errors or self.process.poll() is not None, "it")
+        assert self.process.poll() is None, self.errors
+
+    def wait_for_error(self, text: str) -> None:
+        wait_for(lambda: text in self.errors, f"{text!r} in the log")
+
+    @property
+    def port(self) -> int:
+        line = next(line for line in self.errors.splitlines() if "listening http" in line)
+        return int(line.rpartition(":")[2])
+
+    def ask_worker(self) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request("GET", "/")
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        connection.close()
+        return answer
+
+    def ask_app(self, number: int = 0) -> UnixConnection:
+        return UnixConnection(self.folder / "var" / "run" / "apps" / f"timeline-{number}.sock")
+
+    def pids(self) -> list[int]:
+        """Return the pids that it announced: applications, workers, the master."""
+        return [
+            int(line.rpartition(" ")[2])
+            for line in self.errors.splitlines()
+            if line.startswith("proxyd:") and " pid " in line
+        ]
+
+    def app_pid(self, number: int = 0) -> int:
+        connection = self.ask_app(number)
+        connection.request("GET", "/pid")
+        pid = int(connection.getresponse().read())
+        connection.close()
+        return pid
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(timeout=20)
+
+    def files(self) -> set[str]:
+        """Return what is left in the state folder that is no folder."""
+        return {path.name for path in (self.folder / "var").rglob("*") if not path.is_dir()}

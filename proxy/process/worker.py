@@ -1,0 +1,162 @@
+"""A worker: one event loop that serves traffic. Started by the master, ends with it.
+
+Gets one line of JSON on standard input (see workers.py), which then stays open: its end means that
+the master is gone.
+"""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TypedDict
+
+import uvloop
+
+from proxy.clock import Clock
+from proxy.compose import Parts, client_limits
+from proxy.config.load import load
+from proxy.config.schema import Config
+from proxy.errors import ProxydError
+from proxy.observe.logs import ErrorLog, configure
+from proxy.process.workers import READY
+from proxy.protocol.deadlines import Deadlines
+from proxy.protocol.listener import listen
+from proxy.protocol.service import Service
+
+log = logging.getLogger("proxyd.worker")
+
+# How often deadlines and timeouts are looked at: nobody notices half a second in one of 20.
+TICK_S = 0.25
+
+
+class Listener(TypedDict):
+    """A bound socket and the [[listen]] that it belongs to."""
+
+    fd: int
+    index: int
+
+
+class Document(TypedDict):
+    """What the master says to a worker; workers.py has the meaning of each."""
+
+    config: str
+    worker: int
+    listeners: list[Listener]
+    apps: dict[str, list[str]]
+    ready_fd: int
+
+
+class Worker:
+    """The running worker."""
+
+    def __init__(self, config: Config, document: Document, error_log: ErrorLog) -> None:
+        self.config = config
+        self.document = document
+        self.error_log = error_log
+        self.clock = Clock()
+        sockets = {name: [Path(path) for path in paths] for name, paths in document["apps"].items()}
+        self.parts = Parts(config, sockets, self.clock)
+        self.servers: list[asyncio.Server] = []
+        self.stopping: asyncio.Future[float] | None = None
+
+    async def run(self) -> int:
+        """Serve until told to stop; return the exit code."""
+        loop = asyncio.get_running_loop()
+        self.stopping = loop.create_future()
+        service = Service(
+            loop,
+            self.parts.site,
+            client_limits(self.config),
+            self.clock,
+            Deadlines(loop.time()),
+        )
+        for listener in self.document["listeners"]:
+            given = self.config.listen[listener["index"]]
+            sock = socket.socket(fileno=listener["fd"])
+            sock.setblocking(False)
+            self.servers.append(
+                await listen(
+                    service, sock, proxy_protocol=given.proxy_protocol, backlog=given.backlog
+                )
+            )
+        self._watch_signals(loop)
+        tick = loop.create_task(self._tick(service))
+        gc.freeze()  # what was imported and built stays; the collector need not look at it again
+        os.write(self.document["ready_fd"], READY)
+        os.close(self.document["ready_fd"])
+        grace_s = await self.stopping
+        for server in self.servers:
+            server.close()
+        if grace_s and not await service.drain(grace_s):
+            log.warning("stopped with %d connections still open", len(service.connections))
+        service.abort_all()
+        tick.cancel()
+        self.parts.close()
+        return 0
+
+    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.add_signal_handler(signal.SIGTERM, self._stop, 0.0)
+        loop.add_signal_handler(signal.SIGINT, self._stop, 0.0)
+        loop.add_signal_handler(signal.SIGQUIT, self._stop, self.config.timeouts.shutdown)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+        loop.add_reader(sys.stdin.fileno(), self._life_line)
+
+    def _life_line(self) -> None:
+        if not os.read(sys.stdin.fileno(), 1024):
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            self._stop(0.0)
+
+    def _stop(self, grace_s: float) -> None:
+        if self.stopping is not None and not self.stopping.done():
+            self.stopping.set_result(grace_s)
+        elif grace_s == 0.0:
+            os._exit(1)
+
+    def _reopen_logs(self) -> None:
+        self.parts.access_log.reopen()
+        self.error_log.reopen()
+
+    async def _tick(self, service: Service) -> None:
+        """Do what is due every now and then: the one timer of this process."""
+        flush_at = 0.0
+        while True:
+            now = service.loop.time()
+            self.clock.tick()
+            service.deadlines.sweep(now)
+            for group in self.parts.groups.values():
+                group.sweep(now)
+            if now >= flush_at:
+                self.parts.access_log.flush()
+                flush_at = now + self.config.log.flush_interval
+            await asyncio.sleep(TICK_S)
+
+
+def main() -> int:
+    """Read the document from standard input and serve."""
+    line = b""
+    while not line.endswith(b"\n"):  # unbuffered: what follows is the life line's
+        piece = os.read(sys.stdin.fileno(), 1)
+        if not piece:
+            return 1
+        line += piece
+    document: Document = json.loads(line)
+    try:
+        config = load(Path(document["config"]))
+        name = f"worker {document['worker'] + 1}"
+        path = "stderr" if config.log.error == "-" else str(config.log.error)
+        error_log = configure(path, name, config.log.level)
+        worker = Worker(config, document, error_log)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(worker.run())
+    except (ProxydError, OSError) as error:
+        print(f"proxyd: {error}", file=sys.stderr)  # noqa: T201 - the log may not be there yet
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
