@@ -1,0 +1,186 @@
+"""Each option of proxy.toml: a valid file and what it becomes, an invalid one and its error."""
+
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+
+from proxy.config.load import keys, parse
+from proxy.config.schema import SECTIONS
+from proxy.errors import ConfigError
+
+# A file for each table into which one line can be put, and where that line ends up.
+FILES_ROUTE = '[[route]]\npath = "/*"\nfiles = "."\n'
+FRAMES = {
+    "[server]": (FILES_ROUTE + "[server]\n", "server"),
+    "[[listen]]": (FILES_ROUTE + '[[listen]]\naddress = "[::1]:80"\n', "listen"),
+    "[limits]": (FILES_ROUTE + "[limits]\n", "limits"),
+    "[timeouts]": (FILES_ROUTE + "[timeouts]\n", "timeouts"),
+    "[files]": (FILES_ROUTE + "[files]\n", "files"),
+    "[log]": (FILES_ROUTE + "[log]\n", "log"),
+    "[app.NAME]": (FILES_ROUTE + '[app.site]\nwsgi = "site:app"\n', "app"),
+    "[upstream.NAME]": (FILES_ROUTE + '[upstream.old]\nservers = ["a:1"]\n', "upstream"),
+    "[[route]] with files": (FILES_ROUTE, "route"),
+    "[[route]] with to": (
+        'upstream = { old = { servers = ["a:1"] } }\n[[route]]\npath = "/a/*"\nto = "old"\n',
+        "route",
+    ),
+}
+
+HALF = "has half a unit"
+NO_UNIT = "has no unit"
+WHOLE = "must be a whole number"
+TRUTH = "must be true or false"
+TEXT = "must be a text in quotes"
+
+BACKEND_OPTIONS = [
+    ("connect_timeout", '"1s"', 1.0, "1", NO_UNIT),
+    ("send_timeout", '"1m"', 60.0, '"0s"', "must be longer than 0"),
+    ("read_timeout", '"1h"', 3600.0, '"1y"', 'unknown unit "y"'),
+    ("queue", "1", 1, "0", "must be at least 1"),
+    ("queue_timeout", '"500ms"', 0.5, '"500"', NO_UNIT),
+    ("idle_connections", "8", 8, "true", WHOLE),
+    ("idle_timeout", '"1s"', 1.0, "false", "is not a duration"),
+    ("response_header", '"8KiB"', 8192, '"8k"', HALF),
+    ("max_connections", "9", 9, "9.5", WHOLE),
+]
+
+# table, key, valid value, what it becomes, invalid value, what is said of it
+OPTIONS = [
+    ("[server]", "workers", "2", 2, "0", 'must be "auto" or a whole number'),
+    ("[server]", "user", '"www-data"', "www-data", "33", TEXT),
+    ("[server]", "group", '"www-data"', "www-data", "33", TEXT),
+    ("[server]", "state_dir", '"/run/proxyd"', Path("/run/proxyd"), '"~/x"', "is not expanded"),
+    ("[server]", "server_header", "false", False, '"off"', TRUTH),
+    ("[server]", "trusted_proxies", '["10.0.0.0/8"]', ("10.0.0.0/8",), '["lan"]', "not a network"),
+    ("[server]", "worker_connections", "512", 512, '"512"', WHOLE),
+    ("[[listen]]", "address", None, None, "8080", 'must be "host:port" or "unix:path"'),
+    ("[[listen]]", "proxy_protocol", "true", True, '"v2"', TRUTH),
+    ("[[listen]]", "backlog", "128", 128, "-1", "must be at least 1"),
+    ("[limits]", "request_line", '"16KiB"', 16384, '"16k"', HALF),
+    ("[limits]", "headers", "65536", 65536, '"0"', "must be more than 0"),
+    ("[limits]", "header_count", "50", 50, '"50"', WHOLE),
+    ("[limits]", "body", '"2TiB"', 2 * 1024**4, '"0"', 'not "unlimited" here'),
+    ("[limits]", "chunk_line", '"1KiB"', 1024, '"1 line"', 'unknown unit "line"'),
+    ("[limits]", "trailers", '"1KiB"', 1024, "[]", "is not a size"),
+    ("[limits]", "pipeline_buffer", '"1MB"', 1_000_000, "-1", "is not between 0 and"),
+    ("[timeouts]", "header", '"10s"', 10.0, "10", NO_UNIT),
+    ("[timeouts]", "body", '"1.5m"', 90.0, '"1.5"', NO_UNIT),
+    ("[timeouts]", "keepalive", '"5s"', 5.0, '"0s"', "must be longer than 0"),
+    ("[timeouts]", "send", '"10s"', 10.0, '"10 sec"', 'unknown unit "sec"'),
+    ("[timeouts]", "tunnel", '"1d"', 86400.0, '"never"', "is not a duration"),
+    ("[timeouts]", "linger", '"2s"', 2.0, '"-2s"', "is not a duration"),
+    ("[timeouts]", "shutdown", '"1m"', 60.0, '"99999d"', "longer than ten years"),
+    ("[files]", "memory", '"0"', 0, '"64M"', HALF),
+    ("[files]", "small_file", '"64KiB"', 65536, "true", "is not a size"),
+    ("[files]", "check_interval", '"100ms"', 0.1, '"2s"', 'must be at most "1s"'),
+    ("[files]", "compress_min", "0", 0, '"0.5B"', "not a whole number of bytes"),
+    ("[log]", "access", '"off"', "off", '""', "must be a path in quotes"),
+    ("[log]", "format", '"json"', "json", '"xml"', 'must be one of "combined", "json"'),
+    ("[log]", "error", '"e.log"', Path("/srv/e.log"), '"off"', 'cannot be "off"'),
+    ("[log]", "level", '"debug"', "debug", '"warn"', 'did you mean "warning"?'),
+    ("[log]", "flush_interval", '"1ms"', 0.001, "1", NO_UNIT),
+    ("[log]", "buffer", '"4KiB"', 4096, '"0"', "must be more than 0"),
+    *[("[app.NAME]", *option) for option in BACKEND_OPTIONS],
+    ("[app.NAME]", "wsgi", None, None, '"site"', 'names no object; write "site:app"'),
+    ("[app.NAME]", "server", '"gevent"', "gevent", '"uwsgi"', "must be one of"),
+    ("[app.NAME]", "processes", "4", 4, "0", "must be at least 1"),
+    ("[app.NAME]", "threads", "4", 4, "0", "must be at least 1"),
+    ("[app.NAME]", "start_timeout", '"1m"', 60.0, "60", NO_UNIT),
+    ("[app.NAME]", "env", '{ A = "1" }', {"A": "1"}, "{ A = 1 }", TEXT),
+    *[("[upstream.NAME]", *option) for option in BACKEND_OPTIONS],
+    ("[upstream.NAME]", "servers", None, None, "[]", "is empty; it needs at least one"),
+    *[
+        option
+        for table in ("[[route]] with files", "[[route]] with to")
+        for option in [
+            (table, "path", None, None, '"/a*"', '"*" that is not a whole last segment'),
+            (table, "host", '"A.example"', ("a.example",), '"a:80"', "has a port"),
+            (table, "headers", '{ X-A = "1" }', {"X-A": "1"}, '{ X = "a\\r\\n" }', "no line ends"),
+        ]
+    ],
+    ("[[route]] with files", "files", None, None, "1", "must be a path in quotes"),
+    ("[[route]] with files", "index", '["a.htm"]', ("a.htm",), '["a/b"]', "not the name of a file"),
+    ("[[route]] with files", "try", '["{path}"]', ("{path}",), '["{uri}"]', "not {path}"),
+    ("[[route]] with files", "listing", "true", True, "1", TRUTH),
+    ("[[route]] with files", "dotfiles", "true", True, '"all"', TRUTH),
+    ("[[route]] with files", "compress", "false", False, '["gzip"]', TRUTH),
+    ("[[route]] with files", "precompressed", "false", False, "0", TRUTH),
+    ("[[route]] with files", "cache_control", '"no-store"', "no-store", '" "', "not a field value"),
+    ("[[route]] with to", "to", None, None, '"new"', "there is no [app.new]"),
+    ("[[route]] with to", "buffer_request", "false", False, '"64KiB"', TRUTH),
+    ("[[route]] with to", "buffer_response", "false", 0, "true", "is not a size"),
+    ("[[route]] with to", "body_limit", '"1kB"', 1000, '"0"', "must be more than 0"),
+    ("[[route]] with to", "strip_prefix", "true", True, '"/a"', TRUTH),
+    ("[[route]] with to", "read_timeout", '"1d"', 86400.0, "false", "is not a duration"),
+]
+
+
+def with_line(frame: str, key: str, value: str) -> str:
+    """Return the file with `key` set so, in place of the line that sets it already."""
+    lines = [line for line in frame.splitlines() if not line.startswith(f"{key} = ")]
+    return "\n".join([*lines, f"{key} = {value}"])
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "becomes"),
+    [option[:4] for option in OPTIONS if option[2] is not None],
+    ids=str,
+)
+def test_a_valid_value_is_read(table: str, key: str, value: str, becomes: object) -> None:
+    frame, where = FRAMES[table]
+    config = parse(with_line(frame, key, value), Path("/srv/proxy.toml"))
+    held = attrgetter(where)(config)
+    if isinstance(held, dict):
+        (held,) = held.values()
+    elif isinstance(held, tuple):
+        (held,) = held
+    assert getattr(held, "try_files" if key == "try" else key) == becomes
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "said"),
+    [(*option[:2], *option[4:]) for option in OPTIONS],
+    ids=str,
+)
+def test_an_invalid_value_is_refused_with_its_line_and_the_way_out(
+    table: str, key: str, value: str, said: str
+) -> None:
+    text = with_line(FRAMES[table][0], key, value)
+    with pytest.raises(ConfigError) as caught:
+        parse(text, Path("proxy.toml"))
+    first, *more = str(caught.value).splitlines()
+    assert first.startswith(f"proxy.toml:{len(text.splitlines())}: ")
+    assert f"{key}" in first
+    assert said in first
+    assert not more
+
+
+@pytest.mark.parametrize("path", ["/*", "/a"])
+def test_a_prefix_is_only_stripped_where_there_is_one(path: str) -> None:
+    text = FRAMES["[[route]] with to"][0].replace("/a/*", path) + "strip_prefix = true"
+    with pytest.raises(ConfigError, match=r'strip_prefix: needs a path such as "/prefix/\*"'):
+        parse(text, Path("proxy.toml"))
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_every_option_of_the_schema_is_in_the_table_above(heading: str) -> None:
+    assert {key for table, key, *_ in OPTIONS if table == heading} == keys(SECTIONS[heading])
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_every_option_says_what_it_is(heading: str) -> None:
+    for key, field in SECTIONS[heading].model_fields.items():
+        assert field.description, key
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_an_unknown_key_is_refused_in_every_table(heading: str) -> None:
+    with pytest.raises(ConfigError, match="there is no such key"):
+        parse(with_line(FRAMES[heading][0], "zzz", "1"), Path("proxy.toml"))
+
+
+@pytest.mark.parametrize("future", ["[cache]", "[control]", "[[listen]]\naddress='a:1'\ntls = {}"])
+def test_a_key_of_a_feature_that_is_not_there_is_unknown(future: str) -> None:
+    with pytest.raises(ConfigError, match="there is no such key"):
+        parse(f"{FILES_ROUTE}{future}\n", Path("proxy.toml"))
