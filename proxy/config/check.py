@@ -1,0 +1,332 @@
+"""What `proxyd check` finds beyond the file itself: users, addresses, paths, modules, dead routes.
+
+Looks and tries, changes nothing, and imports nothing of the user's.
+"""
+
+import errno
+import grp
+import os
+import pwd
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.machinery import all_suffixes
+from pathlib import Path
+from typing import Literal
+
+from proxy.config.access import Identity, Obstacle, Use, as_user, obstacle, user_name
+from proxy.config.backends import Upstream
+from proxy.config.load import nearest
+from proxy.config.locate import KeyPath
+from proxy.config.routes import FilesRoute, Route, ToRoute
+from proxy.config.schema import Config
+from proxy.upstream.address import TcpAddress, UnixAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that will not work ("error"), or that is hardly meant so ("warning").
+
+    `key` is the place in proxy.toml, `fix` the way out.
+    """
+
+    level: Literal["error", "warning"]
+    key: KeyPath
+    text: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """A path that the runtime user must be able to use."""
+
+    key: KeyPath
+    path: Path
+    use: Use
+    what: str
+
+
+def check(config: Config) -> list[Finding]:
+    """Return everything that stands between this configuration and a working server."""
+    identity, findings = runtime_identity(config)
+    findings += [
+        *listening(config),
+        *trusting(config),
+        *paths(config, identity),
+        *modules(config),
+        *dead_routes(config),
+        *unused_targets(config),
+    ]
+    return sorted(findings, key=lambda finding: config.source.line(finding.key))
+
+
+def runtime_identity(config: Config) -> tuple[Identity | None, list[Finding]]:
+    """Return whom workers will run as, None for the present user."""
+    server = config.server
+    key: KeyPath = ("server", "user")
+    if os.geteuid() != 0:
+        present = user_name(os.geteuid())
+        if server.user in (None, present):
+            return None, []
+        text = f'`user` has no effect: not started as root, everything runs as "{present}"'
+        return None, [warning(key, text, "start it as root, or take `user` out")]
+    if server.user is None and server.group is not None:
+        text = "`group` is without `user`, and root must not keep one of both"
+        return None, [error(("server", "group"), text, "write `user` as well, in [server]")]
+    if server.user is None:
+        text = "started as root without `user`, workers and apps run as root"
+        return None, [warning(key, text, 'write user = "www-data" (or another one) in [server]')]
+    try:
+        user = pwd.getpwnam(server.user)
+    except KeyError:
+        text = f'there is no user "{server.user}" on this machine'
+        fix = nearest(server.user, [entry.pw_name for entry in pwd.getpwall()])
+        return None, [error(key, text, fix or f"useradd --system {server.user}")]
+    gid = user.pw_gid
+    if server.group is not None:
+        try:
+            gid = grp.getgrnam(server.group).gr_gid
+        except KeyError:
+            text = f'there is no group "{server.group}" on this machine'
+            fix = nearest(server.group, [entry.gr_name for entry in grp.getgrall()])
+            fix = fix or f"groupadd --system {server.group}"
+            return None, [error(("server", "group"), text, fix)]
+    return Identity(name=server.user, uid=user.pw_uid, gid=gid), []
+
+
+def listening(config: Config) -> Iterator[Finding]:
+    """Try each address; who binds is the user that starts proxyd."""
+    for index, listen in enumerate(config.listen):
+        key: KeyPath = ("listen", index, "address")
+        match listen.address:
+            case TcpAddress():
+                yield from binding(key, listen.address)
+            case UnixAddress(path):
+                if found := obstacle(path.parent, "enter") or obstacle(path.parent, "write"):
+                    yield explain(found, key, "the socket's folder", user_name(os.geteuid()))
+                elif path.exists() and not path.is_socket():
+                    text = f"{path} is there, and is not a socket"
+                    yield error(key, text, "choose another path, or remove it")
+        if listen.proxy_protocol and not config.server.trusted_proxies:
+            yield error(
+                ("listen", index, "proxy_protocol"),
+                "nobody could connect: only trusted peers may send a PROXY header, and "
+                "`trusted_proxies` is empty",
+                "write the balancer's network into `trusted_proxies` of [server]",
+            )
+
+
+def binding(key: KeyPath, address: TcpAddress) -> Iterator[Finding]:
+    """Bind each of the addresses that this one stands for, without listening, and let go."""
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as failure:
+        text = f'"{address.host}" has no address: {failure.strerror}'
+        yield error(key, text, "write an IP address, or add the name to /etc/hosts")
+        return
+    for family, kind, protocol, _, place in dict.fromkeys(found):
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                trial.bind(place)
+            except OSError as failure:
+                yield bind_failure(key, address, failure)
+
+
+def bind_failure(key: KeyPath, address: TcpAddress, failure: OSError) -> Finding:
+    """Say why an address cannot be bound."""
+    match failure.errno:
+        case errno.EACCES:
+            return error(
+                key,
+                f"only root may listen on ports such as {address.port}",
+                "choose a port from 1024, or start as root with `user` in [server], or: "
+                f"setcap cap_net_bind_service=+ep {Path(sys.executable).resolve()}",
+            )
+        case errno.EADDRINUSE:
+            return warning(
+                key,
+                f"somebody listens on {address} already, perhaps proxyd itself",
+                f"see who: ss -ltnp 'sport = :{address.port}'",
+            )
+        case errno.EADDRNOTAVAIL:
+            return error(
+                key,
+                f"no interface of this machine has the address {address.host}",
+                f'write one that it has, or "0.0.0.0:{address.port}" for all',
+            )
+    return error(key, f"cannot listen on {address}: {failure.strerror}", "choose another address")
+
+
+def trusting(config: Config) -> Iterator[Finding]:
+    """Find networks that are the whole world."""
+    for index, network in enumerate(config.server.trusted_proxies):
+        if network.endswith("/0"):
+            yield warning(
+                ("server", "trusted_proxies", index),
+                f"{network} is everybody: any client can claim any address",
+                "name the networks of your own proxies",
+            )
+
+
+def paths(config: Config, identity: Identity | None) -> Iterator[Finding]:
+    """Walk every path as the user that will use it."""
+    needs = [*needed_paths(config), *written_paths(config, identity)]
+    who = identity.name if identity else user_name(os.geteuid())
+    for need, found in zip(needs, as_user(identity, partial(walk, needs)), strict=True):
+        if found is not None:
+            yield explain(found, need.key, need.what, who, is_socket=need.use == "connect")
+
+
+def walk(needs: list[Need]) -> list[Obstacle | None]:
+    """Return what is in the way of each need."""
+    return [obstacle(need.path, need.use) for need in needs]
+
+
+def needed_paths(config: Config) -> Iterator[Need]:
+    """Yield the paths in the configuration, and those that are needed to run at all."""
+    interpreter = Path(sys.executable)
+    yield Need(key=("server", "user"), path=interpreter, use="execute", what="Python itself")
+    for name, app in config.app.items():
+        key: KeyPath = ("app", name, "wsgi")
+        yield Need(key=key, path=config.folder, use="enter", what="the application's folder")
+        if (module := find_module(app.wsgi, [config.folder])) is not None:
+            yield Need(key=key, path=module, use="read", what="the application's module")
+    for name, upstream in config.upstream.items():
+        for index, server in enumerate(upstream.servers):
+            if isinstance(server, UnixAddress):
+                key = ("upstream", name, "servers", index)
+                yield Need(key=key, path=server.path, use="connect", what="the upstream's socket")
+    for index, route in enumerate(config.route):
+        if isinstance(route, FilesRoute):
+            key = ("route", index, "files")
+            yield Need(key=key, path=route.files, use="list", what="the folder of files")
+
+
+def written_paths(config: Config, identity: Identity | None) -> Iterator[Need]:
+    """Yield the paths that proxyd makes and writes.
+
+    Root makes them for the user that it becomes, who must only be able to get there.
+    """
+    state = config.server.state_dir
+    places: list[tuple[KeyPath, Path, Use, str]] = [
+        (("server", "state_dir"), state, "write", "state_dir")
+    ]
+    for kind, target in (("access", config.log.access), ("error", config.log.error)):
+        if isinstance(target, Path):
+            places.append((("log", kind), target, "append", f"the {kind} log"))
+    for key, path, use, what in places:
+        if identity is None:
+            yield Need(key=key, path=path, use=use, what=what)
+        else:
+            folder = path if use == "write" else path.parent
+            there = next(place for place in (folder, *folder.parents) if place.exists())
+            yield Need(key=key, path=there, use="enter", what=what)
+
+
+def explain(
+    found: Obstacle, key: KeyPath, what: str, who: str, *, is_socket: bool = False
+) -> Finding:
+    """Say which component is in whose way, and what would let them through."""
+    path = found.path
+    match found.kind:
+        case "missing" if is_socket:
+            text = f"nothing listens on {path} yet"
+            return warning(key, text, "start the upstream before proxyd gets requests for it")
+        case "missing":
+            return error(key, f"{what}: {path} does not exist", f"mkdir -p {path}")
+        case "closed":
+            verb = {"x": "enter", "r": "read", "rx": "read", "wx": "write into", "w": "write to"}
+            letters = found.permission.partition("+")[2]
+            owning = "" if found.permission.startswith("u") else f", or: chown {who} {path}"
+            return error(
+                key,
+                f'{what}: the user "{who}" cannot {verb[letters]} {path} ({found.description})',
+                f"chmod {found.permission} {path}{owning}",
+            )
+        case "broken":
+            return error(key, f"{what}: {path} leads nowhere", "see where its links point: namei")
+    return error(key, f"{what}: {path} is {found.kind}", "name another path, or replace it")
+
+
+def modules(config: Config) -> Iterator[Finding]:
+    """Look for the file of each application, without importing anything."""
+    installed = [Path(entry) for entry in sys.path if entry]
+    for name, app in config.app.items():
+        if find_module(app.wsgi, [config.folder, *installed]) is None:
+            module = app.wsgi.partition(":")[0]
+            file = module.replace(".", "/") + ".py"
+            yield warning(
+                ("app", name, "wsgi"),
+                f'the module "{module}" is neither below {config.folder} nor installed',
+                f"look for {config.folder / file}; the part before the colon is a module",
+            )
+
+
+def find_module(wsgi: str, folders: list[Path]) -> Path | None:
+    """Return the file of the module in "module:object", from the first folder that has it."""
+    relative = wsgi.partition(":")[0].replace(".", "/")
+    for folder in folders:
+        for suffix in all_suffixes():
+            for file in (folder / f"{relative}{suffix}", folder / relative / f"__init__{suffix}"):
+                if os.path.exists(file):  # Path.exists raises where a parent is closed
+                    return file
+    return None
+
+
+def dead_routes(config: Config) -> Iterator[Finding]:
+    """Find routes that never answer, because an earlier one takes all that they match."""
+    for index, route in enumerate(config.route):
+        for before, earlier in enumerate(config.route[:index]):
+            if covers(earlier, route):
+                line = config.source.line(("route", before))
+                yield warning(
+                    ("route", index, "path"),
+                    f"this route never answers: {earlier.path} in line {line} takes its requests",
+                    "move it up: the first route that matches answers",
+                )
+                break
+
+
+def covers(earlier: Route, later: Route) -> bool:
+    """Say whether `earlier` matches every request that `later` does."""
+    if earlier.path.endswith("/*"):
+        if not later.path.startswith(earlier.path[:-1]):
+            return False
+    elif earlier.path != later.path:
+        return False
+    if earlier.host is None:
+        return True
+    return later.host is not None and all(
+        any(
+            host == other or (other[0] == "*" and host.endswith(other[1:]))
+            for other in earlier.host
+        )
+        for host in later.host
+    )
+
+
+def unused_targets(config: Config) -> Iterator[Finding]:
+    """Find apps and upstreams to which no route leads."""
+    used = {route.to for route in config.route if isinstance(route, ToRoute)}
+    for name, target in {**config.app, **config.upstream}.items():
+        if name not in used:
+            kind = "upstream" if isinstance(target, Upstream) else "app"
+            text = f"no route leads to [{kind}.{name}]"
+            yield warning((kind, name), text, f'add a [[route]] with to = "{name}"')
+
+
+def error(key: KeyPath, text: str, fix: str) -> Finding:
+    """Return a finding that keeps the server from working."""
+    return Finding(level="error", key=key, text=text, fix=fix)
+
+
+def warning(key: KeyPath, text: str, fix: str) -> Finding:
+    """Return a finding that is hardly meant so."""
+    return Finding(level="warning", key=key, text=text, fix=fix)
