@@ -1,0 +1,148 @@
+"""The command line: `proxyd run`, `check`, `schema`, `version`.
+
+Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration. What a command needs is imported
+when it runs, so that `proxyd version` does not wait for a web server.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from proxy import __version__
+from proxy.errors import ConfigError, ProxydError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from proxy.config.check import Finding
+    from proxy.config.schema import Config
+
+PARTS = ("uvloop", "httptools", "waitress")
+
+app = typer.Typer(
+    help="proxyd: the web server in front of a Python web application.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[
+    Path,
+    typer.Option("-c", "--config", metavar="FILE", help="The configuration.", show_default=True),
+]
+
+
+def main() -> None:
+    """Run the command line; every intended failure is a message and an exit code."""
+    try:
+        app(prog_name="proxyd")
+    except ProxydError as error:
+        sys.stderr.write(f"proxyd: {error}\n")
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+@app.command()
+def run(config: ConfigFile = Path("proxy.toml")) -> None:
+    """Serve in the foreground, until Ctrl-C or SIGTERM."""
+    from proxy.config.load import load
+    from proxy.process import master
+
+    raise typer.Exit(master.run(load(config)))
+
+
+@app.command()
+def check(config: ConfigFile = Path("proxy.toml")) -> None:
+    """Validate the configuration, walk every path in it, and say what would run."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from proxy.config.check import check as find
+    from proxy.config.load import load
+
+    configuration = load(config)
+    findings = find(configuration)
+    console = Console(highlight=False, soft_wrap=True)
+    for line in summary(configuration):
+        console.print(line, markup=False)
+    for finding in findings:
+        style = "bold red" if finding.level == "error" else "bold yellow"
+        console.print()
+        console.print(Text(f"{finding.level}: ", style=style) + Text(where(configuration, finding)))
+        console.print(f"  {finding.text}", markup=False)
+        console.print(f"  {finding.fix}", markup=False, style="green")
+    errors = sum(finding.level == "error" for finding in findings)
+    console.print()
+    console.print(f"{counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}")
+    raise typer.Exit(2 if errors else 0)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of proxy.toml, for editors."""
+    import json
+
+    from proxy.config.reference import json_schema
+
+    put(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def version() -> None:
+    """Print the versions of proxyd and of what it stands on."""
+    import platform
+    from importlib import metadata
+
+    put(f"proxyd {__version__}")
+    put(f"Python {platform.python_version()}")
+    for part in PARTS:
+        put(f"{part} {metadata.version(part)}")
+
+
+@app.command(hidden=True)
+def reference() -> None:
+    """Print the reference of proxy.toml that stands in the README."""
+    from proxy.config import reference
+
+    put(reference.reference())
+
+
+def summary(config: "Config") -> "Iterator[str]":
+    """Say what this configuration would do."""
+    from proxy.config.routes import FilesRoute
+
+    yield f"{config.source.name} is valid"
+    for listen in config.listen:
+        yield f"  listens on  {listen.address}{' (PROXY protocol)' * listen.proxy_protocol}"
+    yield f"  workers     {config.server.worker_count()}"
+    for name, app in config.app.items():
+        size = f"{counted(app.processes, 'process')}, {counted(app.threads, 'thread')} each"
+        yield f"  app         {name}: {app.wsgi} under {app.server}, {size}"
+    for name, upstream in config.upstream.items():
+        yield f"  upstream    {name}: {', '.join(map(str, upstream.servers))}"
+    for route in config.route:
+        host = ", ".join(route.host) + " " if route.host else ""
+        target = f"files in {route.files}" if isinstance(route, FilesRoute) else route.to
+        yield f"  route       {host}{route.path} → {target}"
+
+
+def where(config: "Config", finding: "Finding") -> str:
+    """Return the place of a finding, as errors of the file have it."""
+    from proxy.config.locate import key_text
+
+    return f"{config.source.where(finding.key)}: {key_text(finding.key)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number or 'no'} {noun}{'' if number == 1 else ending}"
+
+
+def put(text: str) -> None:
+    """Print a line now, so that a reader who has left is noticed here and not at exit."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
