@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from proxy.errors import BadRequestError
+from proxy.rules.forwarded import address_text
 
 Endpoint = tuple[str, int]
 
@@ -82,8 +83,8 @@ def _parse_v1(data: bytes) -> Preface | None:
     try:
         return Preface(
             consumed=len(line),
-            source=(_name(address(source.decode())), int(source_port)),
-            destination=(_name(address(destination.decode())), int(destination_port)),
+            source=(address_text(address(source.decode())), int(source_port)),
+            destination=(address_text(address(destination.decode())), int(destination_port)),
         )
     except AddressValueError:
         raise _malformed(line) from None
@@ -128,20 +129,13 @@ def _endpoints(data: bytes, size: int) -> tuple[Endpoint, Endpoint]:
     """Read two addresses of `size` bytes, and the two ports behind them."""
     address = IPv4Address if size == 4 else IPv6Address
     at = _V2_HEAD_BYTES
-    source = _name(address(data[at : at + size]))
-    destination = _name(address(data[at + size : at + 2 * size]))
+    source = address_text(address(data[at : at + size]))
+    destination = address_text(address(data[at + size : at + 2 * size]))
     ports = data[at + 2 * size : at + 2 * size + 4]
     return (
         (source, int.from_bytes(ports[:2], "big")),
         (destination, int.from_bytes(ports[2:], "big")),
     )
-
-
-def _name(address: IPv4Address | IPv6Address) -> str:
-    """Write an address; one of IPv4 in IPv6's form is the same client, and gets its usual name."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(address)
 
 
 def _check_tlvs(data: bytes) -> None:
