@@ -223,6 +223,15 @@ async def test_a_cancelled_source_closes_its_file_and_is_silent(path: Path, cont
     assert taker.ends == 0
 
 
+async def test_a_source_cancelled_with_its_last_chunk_does_not_finish(path: Path) -> None:
+    taker = Taker(on_feed=lambda _count: source.cancel())
+    source = FileSource(opened(path), [b"all of it"])
+    source.start(taker)
+    await some_turns()
+    assert taker.sizes == [9]
+    assert taker.ends == 0
+
+
 async def test_a_source_cancelled_before_its_start_closes_its_file(path: Path) -> None:
     file = opened(path)
     source = FileSource(file, [Span(0, 10)])
