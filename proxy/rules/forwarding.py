@@ -254,18 +254,18 @@ _fates = _Fates()
 def request_fields(
     fields: Fields,
     origin: Origin,
+    request_id: bytes,
+    prefix: bytes,
+    minor_version: int,
     *,
     authority: bytes,
-    request_id: bytes,
-    minor_version: int,
     peer_trusted: bool,
-    prefix: bytes = b"",
 ) -> list[FieldLine]:
     """Return all field lines of a request to an upstream, but those of framing and of upgrades.
 
-    `authority` is what Host says: the request's, so that an absolute target's replaces a Host
-    that differs (RFC 9112 §3.2.2). `prefix` is what was taken off the path, b"" when nothing was.
-    `minor_version` is the client's.
+    `prefix` is what was taken off the path, b"" when nothing was; `minor_version` is the client's.
+    `authority` is what Host says: the request's, so that an absolute target's replaces a Host that
+    differs (RFC 9112 §3.2.2).
     """
     allowed = _PASSED_IF_TRUSTED if peer_trusted else _PASSED
     lines = [(b"Host", authority)]
@@ -337,7 +337,7 @@ _DROPPED_FROM_RESPONSE = {
 
 
 def response_fields(
-    fields: Fields, minor_version: int, *, keep_server: bool = False, keep_date: bool = True
+    fields: Fields, minor_version: int = 1, *, keep_server: bool = False, keep_date: bool = True
 ) -> list[FieldLine]:
     """Return the field lines of an upstream's answer as they go to the client, without framing.
 

@@ -33,9 +33,10 @@ def upstream(*lines: FieldLine, asks: Origin = CLIENT, trusted: bool = False) ->
         request_fields(
             Fields(lines),
             asks,
+            b"id-1",
+            b"",
+            1,
             authority=b"example.com:8443",
-            request_id=b"id-1",
-            minor_version=1,
             peer_trusted=trusted,
         )
     )
@@ -245,11 +246,11 @@ def test_a_request_goes_on_in_order_with_what_proxyd_says() -> None:
             ]
         ),
         CLIENT,
+        b"id-1",
+        b"/app",
+        1,
         authority=b"example.com:8443",
-        request_id=b"id-1",
-        minor_version=1,
         peer_trusted=False,
-        prefix=b"/app",
     )
     assert lines == [
         (b"Host", b"example.com:8443"),
@@ -391,9 +392,10 @@ def test_via_names_every_hop_in_order(lines: list[FieldLine], minor: int, via: b
     got = request_fields(
         Fields(lines),
         CLIENT,
+        b"id-1",
+        b"",
+        minor,
         authority=b"a",
-        request_id=b"",
-        minor_version=minor,
         peer_trusted=False,
     )
     assert Fields(got).get_all(b"via") == [via]
