@@ -11,6 +11,7 @@ from proxy.rules.forwarding import (
     NAMES_REMEMBERED,
     Origin,
     TrustedNetworks,
+    _fates,
     end_to_end,
     origin,
     request_fields,
@@ -324,13 +325,15 @@ def test_other_fields_pass(name: bytes) -> None:
     assert (name, b"x") in upstream((name, b"x")).lines
 
 
-def test_names_are_judged_alike_however_many_there_were() -> None:
+def test_names_are_judged_alike_and_in_bounded_memory_however_many_there_were() -> None:
     for number in range(NAMES_REMEMBERED + 2):
         upstream((b"X-Junk-%d" % number, b""))
+    assert len(_fates) <= NAMES_REMEMBERED
     long_name = b"x-forwarded-" + b"y" * NAME_BYTES_REMEMBERED
     for _ in range(2):
         assert long_name not in upstream((long_name, b""))
         assert b"x-forwarded-ssl" not in upstream((b"X-Forwarded-Ssl", b"on"))
+    assert long_name not in _fates
 
 
 # RFC 9110 §7.6.1.
