@@ -26,7 +26,8 @@ FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_N
 
 # What O_NOFOLLOW and O_DIRECTORY say about a link: Linux and macOS, FreeBSD, a link as a folder.
 MAYBE_LINK = {errno.ELOOP, errno.EMLINK, errno.ENOTDIR}
-ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL}
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
+ABSENT |= {errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP}  # sockets and devices without a driver
 FORBIDDEN = {errno.EACCES, errno.EPERM}
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
