@@ -4,10 +4,11 @@ Bytes from the wire stay bytes. Field names keep the spelling they came with (th
 unchanged), and look-ups are by lower-case name. Nothing here does I/O.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Protocol
 
 FieldLine = tuple[bytes, bytes]
+NO_LENGTH = -1
 
 
 class Fields:
@@ -59,16 +60,16 @@ class Fields:
 
 
 class Consumer(Protocol):
-    """Where a body goes. Calls come from the event loop, in order, and end with one of the last two."""
+    """Where a body goes; calls come in order, and end with one of the last two."""
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes; `data` is never empty."""
 
     def finish(self, trailers: Fields | None) -> None:
-        """The body is complete."""
+        """Learn that the body is complete."""
 
     def abort(self, error: Exception) -> None:
-        """The body will not be completed."""
+        """Learn that the body will not be completed."""
 
 
 class Source(Protocol):
@@ -90,6 +91,37 @@ class Source(Protocol):
 
     def cancel(self) -> None:
         """Give up and release everything; the consumer is not called any more."""
+
+
+class RequestBody(Protocol):
+    """The content of a request, while it arrives and afterwards.
+
+    `complete` is True once all of it is here; `length` in bytes is then known. `limit_bytes` is
+    set by the route before anybody reads. Iterating gives the content as it comes, or again from
+    the start when it was collected.
+    """
+
+    complete: bool
+    length: int | None
+    limit_bytes: int
+
+    @property
+    def trailers(self) -> Fields:
+        """The trailer fields, once it is complete. RFC 9110 §6.5."""
+
+    async def collect(self) -> None:
+        """Take all of it from the client: into memory, then into a file.
+
+        Raises ContentTooLargeError, BadRequestError, RequestTimeoutError.
+        """
+
+    def in_memory(self) -> bytes | None:
+        """Return the whole content when it is complete and small, else None."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def close(self) -> None:
+        """Release what holds it."""
 
 
 class Request:
@@ -124,7 +156,7 @@ class Request:
         query: bytes | None,
         authority: bytes,
         host: bytes,
-        body: Source | None = None,
+        body: RequestBody | None = None,
     ) -> None:
         self.method = method
         self.target = target
@@ -140,13 +172,14 @@ class Request:
 class Response:
     """One final response; may be shared by many exchanges when its body is bytes or None.
 
-    `fields` are end-to-end fields only: no Date, Server, Connection, Transfer-Encoding, and no
-    Content-Length (the wire protocol writes these). `content_length` is what Content-Length shall
-    say when it is not the length of `body`: for HEAD and 304. `wire_head` belongs to the wire
-    protocol, which keeps its encoded head there.
+    `fields` are end-to-end fields only: no Server, Connection, Transfer-Encoding, Content-Length
+    (the wire protocol writes these, and Date). `content_length` is what Content-Length says when
+    that is not the length of `body`: for HEAD and 304 (NO_LENGTH: nothing). `dated` says that
+    `fields` hold the origin's Date, which is kept. `wire_head` belongs to the wire protocol, which
+    keeps its encoded head there.
     """
 
-    __slots__ = ("body", "content_length", "fields", "reason", "status", "wire_head")
+    __slots__ = ("body", "content_length", "dated", "fields", "reason", "status", "wire_head")
 
     def __init__(
         self,
@@ -162,4 +195,5 @@ class Response:
         self.body = body
         self.content_length = content_length
         self.reason = reason
+        self.dated = False
         self.wire_head: bytes | None = None

@@ -31,7 +31,7 @@ class Peer:
 
     __slots__ = ("address", "local_address", "local_port", "port", "scheme", "trusted")
 
-    def __init__(  # noqa: PLR0913, PLR0917
+    def __init__(
         self,
         address: str,
         port: int,
@@ -49,7 +49,17 @@ class Peer:
 
 
 class Sink(Protocol):
-    """The client's side of one exchange; a wire protocol implements it."""
+    """The client's side of one exchange; a wire protocol implements it.
+
+    `began` is True once the head of the final response was sent; `closing` may be set to end the
+    connection with this exchange.
+    """
+
+    began: bool
+    closing: bool
+
+    def now(self) -> float:
+        """Return the loop's monotonic time in seconds."""
 
     def inform(self, status: int, fields: list[FieldLine]) -> None:
         """Send an interim (1xx) response. RFC 9110 §15.2."""
@@ -63,11 +73,11 @@ class Sink(Protocol):
         Raises ClientGoneError when the client left, UpstreamError when the body broke off.
         """
 
-    def begin_tunnel(self, response: Response) -> asyncio.Transport:
-        """Send the 101 and hand over the client's transport, reading paused. RFC 9110 §7.8."""
+    async def tunnel(self, response: Response, upstream: asyncio.Transport, early: bytes) -> None:
+        """Send the 101, then pass bytes both ways until both sides have ended. RFC 9110 §7.8.
 
-    def early_data(self) -> bytes:
-        """Return what the client sent behind a request that became a tunnel."""
+        `upstream` has its reading paused; `early` is what it sent behind its head.
+        """
 
     def exchange_done(self, exchange: "Exchange") -> None:
         """The exchange is over and logged; the connection may begin the next one."""

@@ -3,10 +3,8 @@
 Built by `compose` and never changed; a reload builds another one and swaps the reference.
 """
 
-import re
 from typing import TYPE_CHECKING
 
-from proxy.clock import Clock
 from proxy.pipeline.exchange import Step
 
 if TYPE_CHECKING:
@@ -20,8 +18,10 @@ if TYPE_CHECKING:
 class Route:
     """One [[route]], compiled.
 
-    `prefix` is the literal part of the path before "*", `exact` a path without one. `body_limit` in
-    bytes, `buffer_response` in bytes (0 is off), `headers` are set on every answer.
+    `exact` is a path without "*", else `prefix` is the part before it ("/static/"). `hosts` are
+    lower-case names, `host_suffixes` begin with a dot; both empty means any host. `body_limit` and
+    `buffer_response` are in bytes (0: not buffered). `headers` replace those of the answer
+    with the same names (`header_names`, lower case); `read_timeout_s` overrides the upstream's.
     """
 
     __slots__ = (
@@ -31,30 +31,80 @@ class Route:
         "catalog",
         "exact",
         "group",
+        "header_names",
         "headers",
-        "host",
-        "host_suffix",
+        "host_suffixes",
+        "hosts",
         "name",
         "prefix",
-        "send",
+        "read_timeout_s",
         "step",
         "strip_prefix",
-        "try_files",
     )
 
-    def __init__(self, name: str, step: Step) -> None:
+    def __init__(self, name: str, step: Step, path: bytes = b"/*") -> None:
         self.name = name
         self.step = step
-        self.host = b""
-        self.host_suffix = b""
-        self.exact = b""
-        self.prefix = b"/"
-        self.headers: list[FieldLine] = []
-        self.body_limit = 0
+        self.exact = b"" if path.endswith(b"*") else path
+        self.prefix = path[:-1] if path.endswith(b"*") else b""
+        self.hosts: frozenset[bytes] = frozenset()
+        self.host_suffixes: tuple[bytes, ...] = ()
+        self.headers: tuple[FieldLine, ...] = ()
+        self.header_names: frozenset[bytes] = frozenset()
+        self.body_limit = 1 << 30
         self.buffer_request = True
-        self.buffer_response = 0
+        self.buffer_response = 64 << 20
         self.strip_prefix = b""
+        self.read_timeout_s: float | None = None
         self.catalog: Catalog | None = None
-        self.try_files: tuple[str, ...] = ()
         self.group: Group | None = None
-        self.send: re.Pattern[bytes] | None = None
+
+    def matches(self, host: bytes, path: bytes) -> bool:
+        """Whether this route answers; paths match whole segments."""
+        if self.prefix:
+            if not path.startswith(self.prefix) and path != self.prefix[:-1]:
+                return False
+        elif path != self.exact:
+            return False
+        if not self.hosts and not self.host_suffixes:
+            return True
+        return host in self.hosts or host.endswith(self.host_suffixes)
+
+
+class Site:
+    """Everything that the steps need besides the request.
+
+    `server_line` is the encoded Server field, empty when it is turned off; `temp_folder` takes
+    contents that are too large for memory; `memory_spool_bytes` of an answer wait in memory for a
+    slow client before the file begins.
+    """
+
+    __slots__ = (
+        "access_log",
+        "memory_spool_bytes",
+        "pass_server",
+        "routes",
+        "server_line",
+        "temp_folder",
+        "trusted",
+        "tunnel_timeout_s",
+    )
+
+    def __init__(
+        self,
+        routes: tuple[Route, ...],
+        trusted: "TrustedNetworks",
+        access_log: "AccessLog",
+        *,
+        server_header: bool = True,
+        temp_folder: str | None = None,
+        tunnel_timeout_s: float = 3600.0,
+    ) -> None:
+        self.routes = routes
+        self.trusted = trusted
+        self.access_log = access_log
+        self.server_line = b"Server: proxyd\r\n" if server_header else b""
+        self.pass_server = not server_header
+        self.temp_folder = temp_folder
+        self.tunnel_timeout_s = tunnel_timeout_s
+        self.memory_spool_bytes = 64 * 1024  # nginx: eight buffers of one page

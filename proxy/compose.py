@@ -1,0 +1,163 @@
+"""Config → running parts: routes with their steps, upstream groups, logs; again on reload."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import assert_never
+
+from proxy.clock import Clock
+from proxy.config.backends import App, Upstream
+from proxy.config.routes import FilesRoute, ToRoute
+from proxy.config.schema import Config
+from proxy.files.catalog import Catalog
+from proxy.files.memory import FileMemory
+from proxy.files.options import CatalogOptions
+from proxy.message import FieldLine
+from proxy.observe.access_log import AccessLog
+from proxy.pipeline.forward import forward
+from proxy.pipeline.site import Route, Site
+from proxy.pipeline.static import static
+from proxy.protocol.service import ClientLimits
+from proxy.rules.forwarding import TrustedNetworks
+from proxy.upstream.address import Address, UnixAddress
+from proxy.upstream.group import Group
+from proxy.upstream.options import GroupOptions
+from proxy.upstream.resolve import Resolver
+
+
+class Parts:
+    """What a worker runs: the site, and what has to be swept and closed."""
+
+    __slots__ = ("access_log", "catalogs", "groups", "site")
+
+    def __init__(
+        self, config: Config, app_sockets: Mapping[str, Sequence[Path]], clock: Clock
+    ) -> None:
+        self.access_log = AccessLog(
+            str(config.log.access), config.log.format, config.log.buffer, clock
+        )
+        self.groups = make_groups(config, app_sockets)
+        self.catalogs: list[Catalog] = []
+        memory = FileMemory(config.files.memory)
+        routes = tuple(self._route(config, route, memory) for route in config.route)
+        self.site = Site(
+            routes,
+            TrustedNetworks(config.server.trusted_proxies),
+            self.access_log,
+            server_header=config.server.server_header,
+            temp_folder=str(temp_folder(config)),
+            tunnel_timeout_s=config.timeouts.tunnel,
+        )
+
+    def _route(self, config: Config, given: FilesRoute | ToRoute, memory: FileMemory) -> Route:
+        path = given.path.encode()
+        headers = header_lines(given)
+        match given:
+            case FilesRoute():
+                route = Route(f"route {given.path}", static, path)
+                route.catalog = make_catalog(config, given, headers, memory)
+                self.catalogs.append(route.catalog)
+            case ToRoute():
+                route = Route(f"route {given.path}", forward, path)
+                route.group = self.groups[given.to]
+                route.buffer_request = given.buffer_request
+                route.buffer_response = given.buffer_response
+                route.read_timeout_s = given.read_timeout
+                if given.strip_prefix:
+                    route.strip_prefix = route.prefix[:-1]
+                if given.body_limit is not None:
+                    route.body_limit = given.body_limit
+            case _:
+                assert_never(given)
+        route.headers = headers
+        route.header_names = frozenset(name.lower() for name, _ in headers)
+        hosts = [host.encode() for host in given.host or ()]
+        route.hosts = frozenset(host for host in hosts if not host.startswith(b"*"))
+        route.host_suffixes = tuple(host[1:] for host in hosts if host.startswith(b"*"))
+        return route
+
+    def close(self) -> None:
+        """Write what is left, let idle connections go."""
+        for group in self.groups.values():
+            group.close()
+        for catalog in self.catalogs:
+            catalog.close()
+        self.access_log.close()
+
+
+def client_limits(config: Config) -> ClientLimits:
+    """Return the bounds of client connections."""
+    limits, timeouts = config.limits, config.timeouts
+    return ClientLimits(
+        request_line_bytes=limits.request_line,
+        header_bytes=limits.headers,
+        header_count=limits.header_count,
+        chunk_line_bytes=limits.chunk_line,
+        trailer_bytes=limits.trailers,
+        pipeline_bytes=limits.pipeline_buffer,
+        header_timeout_s=timeouts.header,
+        body_timeout_s=timeouts.body,
+        keepalive_timeout_s=timeouts.keepalive,
+        send_timeout_s=timeouts.send,
+        linger_timeout_s=timeouts.linger,
+        worker_connections=config.server.worker_connections,
+    )
+
+
+def temp_folder(config: Config) -> Path:
+    """Return where contents wait that are too large for memory."""
+    return config.server.state_dir / "tmp"
+
+
+def header_lines(route: FilesRoute | ToRoute) -> tuple[FieldLine, ...]:
+    """Return the fields that a route sets on every answer."""
+    return tuple((name.encode(), value.encode()) for name, value in route.headers.items())
+
+
+def make_catalog(
+    config: Config, route: FilesRoute, headers: tuple[FieldLine, ...], memory: FileMemory
+) -> Catalog:
+    """Return the files below a route's folder."""
+    options = CatalogOptions(
+        index=route.index,
+        try_files=route.try_files,
+        listing=route.listing,
+        dotfiles=route.dotfiles,
+        compress=route.compress,
+        precompressed=route.precompressed,
+        headers=headers,
+        small_file_bytes=config.files.small_file,
+        check_interval_s=config.files.check_interval,
+    )
+    if route.cache_control is not None:
+        options = replace(options, cache_control=route.cache_control)
+    return Catalog(route.files, options, memory)
+
+
+def make_groups(config: Config, app_sockets: Mapping[str, Sequence[Path]]) -> dict[str, Group]:
+    """Return the upstream groups: applications on their sockets, and other people's servers."""
+    resolver = Resolver()
+    groups: dict[str, Group] = {}
+    for name, app in config.app.items():
+        servers: list[Address] = [UnixAddress(path) for path in app_sockets.get(name, ())]
+        groups[name] = Group(name, servers, group_options(config, app), resolver)
+    for name, upstream in config.upstream.items():
+        groups[name] = Group(name, upstream.servers, group_options(config, upstream), resolver)
+    return groups
+
+
+def group_options(config: Config, given: App | Upstream) -> GroupOptions:
+    """Return the bounds of one group."""
+    return GroupOptions(
+        connect_timeout_s=given.connect_timeout,
+        send_timeout_s=given.send_timeout,
+        read_timeout_s=given.read_timeout,
+        max_connections=given.max_connections,
+        queue=given.queue,
+        queue_timeout_s=given.queue_timeout,
+        idle_connections=given.idle_connections,
+        idle_timeout_s=given.idle_timeout,
+        response_header_bytes=given.response_header,
+        max_chunk_line_bytes=config.limits.chunk_line,
+        max_trailer_bytes=config.limits.trailers,
+    )

@@ -1,0 +1,33 @@
+"""First step: what no route gets to see."""
+
+from proxy.errors import ExpectationError, MethodNotAllowedError
+from proxy.message import Response
+from proxy.pipeline.exchange import Exchange, Step
+from proxy.pipeline.respond import respond
+from proxy.pipeline.route import route
+
+# What a server that passes any method on can name. RFC 9110 §9.3.7.
+ALLOW = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
+OPTIONS_ANSWER = Response(204, list(ALLOW))
+
+
+def admit(exchange: Exchange) -> Step:
+    """Refuse TRACE and unknown expectations; answer `OPTIONS *`."""
+    request = exchange.request
+    if request.method == b"TRACE":  # it would show a client's credentials to its scripts
+        raise MethodNotAllowedError("TRACE is not served", ALLOW)
+    if request.body is not None:
+        expect = request.fields.get(b"expect")
+        if expect is not None and expect.lower() != b"100-continue" and request.minor_version:
+            raise ExpectationError(f"unknown expectation {expect[:64]!r}")
+    if request.method == b"OPTIONS" and stops_here(
+        request.path, request.fields.get(b"max-forwards")
+    ):
+        exchange.response = OPTIONS_ANSWER
+        return respond
+    return route
+
+
+def stops_here(path: bytes, max_forwards: bytes | None) -> bool:
+    """Whether an OPTIONS request is for this server itself. RFC 9110 §7.6.2, §9.3.7."""
+    return path == b"*" or (max_forwards is not None and max_forwards.strip(b"0") == b"")

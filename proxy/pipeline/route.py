@@ -1,0 +1,24 @@
+"""Second step: the first route that matches answers."""
+
+from proxy.errors import ContentTooLargeError, NotFoundError
+from proxy.pipeline.exchange import Exchange, Step
+
+
+def route(exchange: Exchange) -> Step:
+    """Choose the route, and refuse content that is over its limit before any of it is read."""
+    request = exchange.request
+    host = request.host
+    path = request.path
+    for candidate in exchange.site.routes:
+        if candidate.matches(host, path):
+            exchange.route = candidate
+            body = request.body
+            if body is not None:
+                body.limit_bytes = candidate.body_limit
+                if body.length is not None and body.length > candidate.body_limit:
+                    raise ContentTooLargeError(
+                        f"{body.length} bytes of content; {candidate.name} takes at most "
+                        f"{candidate.body_limit} (body_limit)"
+                    )
+            return candidate.step
+    raise NotFoundError("no route matches")

@@ -1,0 +1,409 @@
+"""HTTP/1.x from a client: bytes in, exchanges out, one after the other. RFC 9112.
+
+What the connection is doing:
+
+    head ──head complete──→ exchange ──answered──→ head (idle when nothing has come yet)
+      │                        │
+      │                        ├─ the request's content not read ─→ linger ─→ closed
+      │                        └─ 101 ─→ tunnel (another protocol has the transport)
+      └─ malformed, too large, too slow ─→ exchange that fails ─→ linger ─→ closed
+
+Requests that come before their predecessor is answered wait as bytes, up to a bound; so answers
+are in order by construction.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from proxy.errors import (
+    BadRequestError,
+    HeadersTooLargeError,
+    HttpError,
+    MethodNotAllowedError,
+    RequestTimeoutError,
+    TargetTooLongError,
+)
+from proxy.message import Fields, Request
+from proxy.pipeline.admit import ALLOW, admit
+from proxy.pipeline.engine import run
+from proxy.pipeline.exchange import Exchange, Peer
+from proxy.pipeline.fail import fail
+from proxy.protocol.deadlines import NEVER
+from proxy.protocol.http1_sink import Http1Sink
+from proxy.protocol.peer import peer_of
+from proxy.protocol.request_body import IncomingBody
+from proxy.rules.framing import request_framing
+from proxy.rules.heads import check_unfinished, parse_request_head, parse_request_line
+from proxy.rules.target import parse_target
+
+if TYPE_CHECKING:
+    from proxy.protocol.service import Service
+
+_NO_FIELDS = Fields()
+# A client that keeps sending while it is told that it must not is heard up to this much, so that
+# it reads the answer instead of a reset. RFC 9112 §9.6.
+LINGER_BYTES = 16 * 1024 * 1024
+
+
+class Http1(asyncio.Protocol):
+    """One client connection."""
+
+    __slots__ = (
+        "body",
+        "bucket",
+        "buffer",
+        "deadline_at",
+        "eof",
+        "exchange",
+        "lingered",
+        "peer",
+        "reading_paused",
+        "running",
+        "scanned",
+        "service",
+        "sink",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    peer: Peer
+
+    def __init__(self, service: "Service", peer: Peer | None = None) -> None:
+        self.service = service
+        if peer is not None:
+            self.peer = peer  # somebody before us has said who it is
+        self.buffer = b""
+        self.scanned = 0  # bytes of the buffer that are known to hold no end of a head
+        self.exchange: Exchange | None = None
+        self.body: IncomingBody | None = None
+        self.running = False
+        self.reading_paused = False
+        self.eof = False
+        self.lingered = -1  # bytes thrown away since the answer; -1 while not lingering
+        self.deadline_at = NEVER
+        self.bucket = NEVER
+        self.sink = Http1Sink(self)
+
+    # What the transport says.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a first request."""
+        self.transport = transport  # type: ignore[assignment]
+        service = self.service
+        if not hasattr(self, "peer"):
+            self.peer = peer_of(service.site.trusted, transport)
+        if not service.make_room():
+            self.transport.abort()
+            return
+        service.connections.add(self)
+        service.deadlines.set(self, service.loop.time() + service.limits.header_timeout_s)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a head, of a body, of a request to come, or to be thrown away."""
+        if self.lingered >= 0:
+            self.lingered += len(data)
+            if self.lingered > LINGER_BYTES:
+                self.transport.abort()
+        elif self.body is not None:
+            self._feed_body(data)
+        else:
+            self.buffer = self.buffer + data if self.buffer else data
+            if self.exchange is None:
+                self.next_request()
+            elif len(self.buffer) > self.service.limits.pipeline_bytes:
+                self.pause_reading()
+
+    def eof_received(self) -> bool:
+        """Say whether the transport shall stay open for writing.
+
+        A browser that leaves and a script that has shut its sending side look the same. Answers
+        from files are finished; a request that is with an upstream is given up, as nginx does.
+        """
+        self.eof = True
+        exchange = self.exchange
+        if exchange is None:
+            return False
+        if self.body is not None or exchange.upstream_name:
+            self._client_left()
+            return False
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Release everything."""
+        self.eof = True
+        self.service.forget(self)
+        self.service.deadlines.forget(self)
+        self._client_left()
+
+    def pause_writing(self) -> None:
+        """Hold the body back: the client reads slower than it comes."""
+        self.sink.pause()
+        self.watch_writing(self.service.loop.time())
+
+    def resume_writing(self) -> None:
+        """Go on with the body, or with the next request."""
+        self.sink.resume()
+        if self.exchange is None:
+            self.await_head()
+            self.next_request()
+
+    # The way of a request.
+
+    def next_request(self) -> None:
+        """Begin the exchanges that the buffer holds, as long as each is answered at once."""
+        if self.running:
+            return
+        self.running = True
+        try:
+            while self._may_begin() and self._begin():
+                pass
+        finally:
+            self.running = False
+        if self.exchange is None and self.reading_paused and self.lingered < 0:
+            self.resume_reading()
+
+    def _may_begin(self) -> bool:
+        return (
+            self.exchange is None
+            and self.body is None
+            and bool(self.buffer)
+            and self.lingered < 0
+            and not self.sink.paused
+        )
+
+    def _begin(self) -> bool:
+        """Begin one exchange; False when its head is not complete."""
+        buffer = self.buffer
+        if buffer.startswith(b"\r\n"):
+            # An empty line before a request line is forgiven. RFC 9112 §2.2.
+            self.buffer = buffer[2:]
+            self.scanned = 0
+            return True
+        end = buffer.find(b"\r\n\r\n", max(self.scanned - 3, 0))
+        service = self.service
+        service.idle.pop(self, None)
+        exchange = Exchange(service.site, self.sink, self.peer, service.loop.time())
+        try:
+            if end < 0:
+                self._check_unfinished(buffer)
+                return False
+            self._check_size(buffer, end)
+            request, length = self._read_head(buffer[: end + 4])
+        except HttpError as error:
+            self._fail(exchange, error)
+            return True
+        self.exchange = exchange
+        exchange.request = request
+        self.scanned = 0
+        self.sink.begin(exchange)
+        self.deadline_at = NEVER
+        rest = buffer[end + 4 :]
+        if length:
+            self.buffer = b""
+            self.body = body = IncomingBody(self, length, request.fields, request.minor_version)
+            request.body = body
+            service.deadlines.set(self, exchange.began_at + service.limits.body_timeout_s)
+            if rest:
+                self._feed_body(rest)
+        else:
+            self.buffer = rest
+        run(exchange, admit)
+        return True
+
+    def _read_head(self, head: bytes) -> tuple[Request, int]:
+        method, target, minor, fields = parse_request_head(head)
+        if len(fields.lines) > self.service.limits.header_count:
+            raise HeadersTooLargeError(f"{len(fields.lines)} field lines")
+        if method == b"CONNECT":
+            raise MethodNotAllowedError("CONNECT is for forward proxies", ALLOW)
+        length = request_framing(minor, fields)
+        parsed = parse_target(method, target, fields.get_all(b"host"), minor)
+        request = Request(
+            method,
+            target,
+            minor,
+            fields,
+            parsed.path,
+            parsed.query,
+            parsed.authority,
+            parsed.host,
+        )
+        return request, length
+
+    def _check_size(self, buffer: bytes, end: int) -> None:
+        limits = self.service.limits
+        line = buffer.find(b"\r\n", 0, end + 2)
+        if line > limits.request_line_bytes:
+            raise TargetTooLongError(f"a request line of {line} bytes")
+        if end - line > limits.header_bytes:
+            raise HeadersTooLargeError(f"field lines of {end - line} bytes")
+
+    def _check_unfinished(self, buffer: bytes) -> None:
+        """Refuse at once what no further byte can make right."""
+        limits = self.service.limits
+        check_unfinished(buffer, self.scanned)
+        line = buffer.find(b"\r\n")
+        if line < 0:
+            if len(buffer) > limits.request_line_bytes:
+                raise TargetTooLongError(
+                    f"a request line of over {limits.request_line_bytes} bytes"
+                )
+        elif self.scanned <= line + 1:
+            self._check_size(buffer, len(buffer))
+            parse_request_line(buffer[:line])
+        elif len(buffer) - line > limits.header_bytes:
+            raise HeadersTooLargeError(f"field lines of over {limits.header_bytes} bytes")
+        if self.scanned == 0:
+            # By then all of the head must have come, as with Apache's RequestReadTimeout.
+            now = self.service.loop.time()
+            self.service.deadlines.set(self, now + limits.header_timeout_s)
+        self.scanned = len(buffer)
+
+    def _feed_body(self, data: bytes) -> None:
+        body = self.body
+        if body is None:
+            return
+        service = self.service
+        try:
+            rest = body.feed(data)
+        except BadRequestError as error:
+            self.body = None
+            self.deadline_at = NEVER
+            self.sink.linger = True
+            body.fail(error)
+            return
+        if rest is None:
+            if not self.reading_paused:
+                service.deadlines.set(self, service.loop.time() + service.limits.body_timeout_s)
+            return
+        self.body = None
+        self.deadline_at = NEVER
+        self.buffer = rest
+        if self.exchange is None:  # the answer did not need it
+            self.await_head()
+            self.next_request()
+
+    def _fail(self, exchange: Exchange, error: HttpError) -> None:
+        """Answer what could not be read as a request; nothing after it can be trusted."""
+        exchange.request = Request(b"", b"", 1, _NO_FIELDS, b"", None, b"", b"")
+        exchange.failure = error
+        self.exchange = exchange
+        self.buffer = b""
+        self.sink.begin(exchange)
+        self.sink.closing = True
+        self.sink.linger = True
+        run(exchange, fail)
+
+    def exchange_done(self) -> None:
+        """The exchange was answered and logged."""
+        self.exchange = None
+        self.sink.end()
+        if self.sink.tunnelled:
+            self.connection_lost(None)  # the tunnel had the transport, and heard of its end
+            return
+        if self.sink.closing:
+            self._finish_connection()
+            return
+        if self.body is not None:
+            self.body.discard()
+            return
+        if self.sink.paused:
+            self.watch_writing(self.service.loop.time())
+            return
+        self.await_head()
+        if not self.running:
+            self.next_request()
+
+    def await_head(self) -> None:
+        """Count as idle from now on."""
+        service = self.service
+        service.idle[self] = None
+        service.deadlines.set(self, service.loop.time() + service.limits.keepalive_timeout_s)
+
+    def _finish_connection(self) -> None:
+        """Close, and hear the client out when it may still be sending. RFC 9112 §9.6."""
+        transport = self.transport
+        if transport.is_closing():
+            return
+        if self.eof or (self.body is None and not self.sink.linger):
+            if self.sink.unsent():
+                self.watch_writing(self.service.loop.time())
+            transport.close()
+            return
+        self.body = None
+        self.buffer = b""
+        self.lingered = 0
+        self.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+        service = self.service
+        service.deadlines.set(self, service.loop.time() + service.limits.linger_timeout_s)
+
+    def _client_left(self) -> None:
+        body, self.body = self.body, None
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if body is not None:
+            body.client_left()
+        self.sink.client_left()
+        if exchange.task is not None:
+            # Not at once: a task that is cancelled before it began never runs, nor ends.
+            self.service.loop.call_soon(exchange.task.cancel)
+
+    # Time.
+
+    def on_deadline(self, now: float) -> None:
+        """A head, a body, a reader or a lingering client took too long."""
+        if self.sink.unsent() and self.lingered < 0:
+            if self.sink.stalled():
+                self.transport.abort()
+            else:
+                self.watch_writing(now)
+            return
+        if self.body is not None and self.exchange is not None:
+            body, self.body = self.body, None
+            self.sink.linger = True
+            body.fail(RequestTimeoutError("no progress in sending the request's content"))
+        elif self.exchange is not None:
+            return
+        elif self.buffer and self.lingered < 0:
+            exchange = Exchange(self.service.site, self.sink, self.peer, now)
+            self._fail(exchange, RequestTimeoutError("no complete head in time"))
+        else:
+            self.transport.close()
+
+    def watch_writing(self, now: float) -> None:
+        """Give the client its time to read something."""
+        self.sink.mark()
+        service = self.service
+        service.deadlines.set(self, now + service.limits.send_timeout_s)
+
+    # Used by the body, the sink and the service.
+
+    def pause_reading(self) -> None:
+        """Let the client wait; the kernel's window tells it so."""
+        if not self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = True
+            self.transport.pause_reading()
+            if self.body is not None:
+                self.deadline_at = NEVER  # it is we who are slow
+
+    def resume_reading(self) -> None:
+        """Take more from the client."""
+        if self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = False
+            self.transport.resume_reading()
+            if self.body is not None:
+                service = self.service
+                service.deadlines.set(self, service.loop.time() + service.limits.body_timeout_s)
+
+    def close_idle(self) -> None:
+        """Close a connection that waits for its next request."""
+        self.service.idle.pop(self, None)
+        self.transport.close()
+
+    def abort(self) -> None:
+        """End the connection whatever it is doing."""
+        self.transport.abort()

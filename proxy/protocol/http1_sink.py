@@ -1,0 +1,312 @@
+"""The answer to an HTTP/1.x client: heads encoded, bodies framed, slow readers waited for.
+
+RFC 9112 §4, §6, §7. One sink lives as long as its connection and serves one exchange after another.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from proxy.errors import ClientGoneError
+from proxy.message import NO_LENGTH, FieldLine, Fields, Response, Source
+from proxy.protocol.tunnel import Tunnel
+from proxy.rules.chunked import last_chunk
+
+if TYPE_CHECKING:
+    from proxy.pipeline.exchange import Exchange
+    from proxy.protocol.http1 import Http1
+
+# Up to here one copy and one buffer are cheaper than two buffers.
+JOIN_BYTES = 16 * 1024
+NO_CONTENT = frozenset((204, 304))
+
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+def status_line(status: int, reason: bytes) -> bytes:
+    """Encode a status line; the upstream's own reason is kept. RFC 9112 §4."""
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason or _REASONS.get(status, b""))
+
+
+def encode_head(response: Response, server_line: bytes) -> bytes:
+    """Encode all of a head that does not change from one sending to the next.
+
+    Missing are Date, Connection, a Transfer-Encoding and the empty line.
+    """
+    parts = [status_line(response.status, response.reason), server_line]
+    parts += [b"%b: %b\r\n" % line for line in response.fields]
+    body = response.body
+    length = response.content_length
+    if length is None and response.status not in NO_CONTENT:
+        if body is None:
+            length = 0
+        elif isinstance(body, bytes):
+            length = len(body)
+        else:
+            length = body.length
+    if length is not None and length != NO_LENGTH:
+        parts.append(b"Content-Length: %d\r\n" % length)
+    return b"".join(parts)
+
+
+class Http1Sink:
+    """Implements `exchange.Sink`, and is the `Consumer` of bodies that stream."""
+
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_finished",
+        "_mark",
+        "_remaining",
+        "_source",
+        "_waiter",
+        "began",
+        "closing",
+        "exchange",
+        "linger",
+        "paused",
+        "tunnelled",
+    )
+
+    def __init__(self, connection: "Http1") -> None:
+        self._connection = connection
+        self.exchange: Exchange | None = None
+        self.closing = False  # the connection ends with this answer
+        self.linger = False  # … and the client may still be sending
+        self.paused = False
+        self.began = False
+        self.tunnelled = False
+        self._mark = 0
+        self._chunked = False
+        self._remaining = -1  # bytes of a streamed body that are still to come; -1 unknown
+        self._finished: Exception | bool = False
+        self._source: Source | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def begin(self, exchange: "Exchange") -> None:
+        """A new exchange; decides whether the connection outlives it. RFC 9112 §9.3."""
+        self.exchange = exchange
+        self.began = False
+        request = exchange.request
+        connection = request.fields.get(b"connection")
+        if request.minor_version:
+            if connection is not None and b"close" in _options(connection):
+                self.closing = True
+        elif connection is None or b"keep-alive" not in _options(connection):
+            self.closing = True
+
+    def end(self) -> None:
+        """The exchange is over."""
+        self.exchange = None
+        self._source = None
+
+    # From the steps.
+
+    def now(self) -> float:
+        """Return the loop's monotonic time in seconds."""
+        return self._connection.service.loop.time()
+
+    def inform(self, status: int, fields: list[FieldLine]) -> None:
+        """Send an interim response; HTTP/1.0 clients get none. RFC 9110 §15.2."""
+        exchange = self.exchange
+        if exchange is None or self.began or not exchange.request.minor_version:
+            return
+        lines = [b"%b: %b\r\n" % line for line in fields]
+        head = b"".join((status_line(status, b""), *lines, b"\r\n"))
+        self._connection.transport.write(head)
+
+    def send(self, response: Response) -> bool:
+        """Send head and body; True when all of it is with the transport."""
+        connection = self._connection
+        exchange = self.exchange
+        transport = connection.transport
+        if exchange is None or transport.is_closing():
+            raise ClientGoneError("the client left before its answer")
+        request = exchange.request
+        service = connection.service
+        if connection.body is not None and not connection.body.soon_over():
+            self.closing = self.linger = True
+        if service.draining:
+            self.closing = True
+        self.began = True
+        head = response.wire_head
+        if head is None:
+            head = response.wire_head = encode_head(response, exchange.site.server_line)
+        date = b"" if response.dated else service.clock.date_line
+        body = response.body
+        if request.method == b"HEAD" or response.status in NO_CONTENT:
+            if body is not None and not isinstance(body, bytes):
+                body.cancel()
+            body = b""
+        if body is None or isinstance(body, bytes):
+            self._send_whole(head, date, body or b"", request.minor_version)
+            exchange.body_bytes = len(body) if body else 0
+            return True
+        return self._stream(head, date, body, request.minor_version)
+
+    def _connection_line(self, minor_version: int) -> bytes:
+        if self.closing:
+            return b"Connection: close\r\n\r\n"
+        return b"\r\n" if minor_version else b"Connection: keep-alive\r\n\r\n"
+
+    def _send_whole(self, head: bytes, date: bytes, body: bytes, minor_version: int) -> None:
+        transport = self._connection.transport
+        line = self._connection_line(minor_version)
+        if len(body) <= JOIN_BYTES:
+            transport.write(b"".join((head, date, line, body)))
+        else:
+            transport.writelines((b"".join((head, date, line)), body))
+
+    def _stream(self, head: bytes, date: bytes, body: Source, minor_version: int) -> bool:
+        self._source = body
+        self._finished = False
+        self._chunked = False
+        self._remaining = -1
+        framing = b""
+        if body.length is not None:
+            self._remaining = body.length
+        elif minor_version:
+            self._chunked = True
+            framing = b"Transfer-Encoding: chunked\r\n"
+        else:
+            self.closing = True
+        line = self._connection_line(minor_version)
+        self._connection.transport.write(b"".join((head, date, framing, line)))
+        if self.paused:
+            body.pause()
+        body.start(self)
+        if isinstance(self._finished, Exception):
+            raise self._finished
+        return self._finished
+
+    async def sent(self) -> None:
+        """Wait for the end of a streamed response."""
+        if self._finished is False:
+            self._waiter = self._connection.service.loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if isinstance(self._finished, Exception):
+            raise self._finished
+
+    async def tunnel(self, response: Response, upstream: asyncio.Transport, early: bytes) -> None:
+        """Send the 101, then pass bytes both ways until both sides have ended."""
+        connection = self._connection
+        exchange = self.exchange
+        if exchange is None or connection.transport.is_closing():
+            upstream.abort()
+            raise ClientGoneError("the client left before its upgrade")
+        service = connection.service
+        connection.pause_reading()
+        self.began = self.closing = self.tunnelled = True
+        head = encode_head(response, b"")
+        date = b"" if response.dated else service.clock.date_line
+        connection.transport.write(b"".join((head, date, b"Connection: upgrade\r\n\r\n", early)))
+        if connection.buffer:
+            upstream.write(connection.buffer)
+            connection.buffer = b""
+        tunnel = Tunnel(service, exchange.site.tunnel_timeout_s)
+        tunnel.join(connection.transport, upstream)
+        try:
+            await tunnel.closed
+        finally:
+            tunnel.close()
+            exchange.body_bytes = tunnel.sent
+
+    def exchange_done(self, exchange: "Exchange") -> None:
+        """Let the connection go on."""
+        self._connection.exchange_done()
+
+    # From the body.
+
+    def feed(self, data: bytes) -> None:
+        """Pass on a piece of the body."""
+        size = len(data)
+        transport = self._connection.transport
+        if self._chunked:
+            if size <= JOIN_BYTES:
+                transport.write(b"%x\r\n%b\r\n" % (size, data))
+            else:
+                transport.writelines((b"%x\r\n" % size, data, b"\r\n"))
+        else:
+            if self._remaining >= 0:
+                self._remaining -= size
+                if self._remaining < 0:
+                    self._break(ValueError("the body is longer than it said"))
+                    return
+            transport.write(data)
+        if self.exchange is not None:
+            self.exchange.body_bytes += size
+
+    def finish(self, trailers: Fields | None) -> None:
+        """The body is complete."""
+        if self._remaining > 0:
+            self._break(ValueError("the body is shorter than it said"))
+            return
+        if self._chunked:
+            self._connection.transport.write(last_chunk(trailers))
+        self._source = None
+        self._settle(True)
+
+    def abort(self, error: Exception) -> None:
+        """The body broke off: the client must not take it for complete. RFC 9112 §8."""
+        self._source = None
+        self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        if self._source is not None:
+            self._source.cancel()
+            self._source = None
+        transport = self._connection.transport
+        self.closing = True
+        if self._chunked or self._remaining >= 0:
+            transport.close()  # what has come is still read, and its framing shows the gap
+        else:
+            transport.abort()
+        self._settle(error)
+
+    def _settle(self, outcome: Exception | bool) -> None:
+        self._finished = outcome
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # From the connection.
+
+    def client_left(self) -> None:
+        """Nobody reads any more."""
+        source, self._source = self._source, None
+        if source is not None:
+            source.cancel()
+            self._settle(ClientGoneError("the client left in the middle of its answer"))
+
+    def pause(self) -> None:
+        """The transport holds enough."""
+        self.paused = True
+        if self._source is not None:
+            self._source.pause()
+
+    def resume(self) -> None:
+        """The transport has room again."""
+        self.paused = False
+        if self._source is not None:
+            self._source.resume()
+
+    def unsent(self) -> int:
+        """Return how many bytes the transport still holds."""
+        return self._connection.transport.get_write_buffer_size()
+
+    def mark(self) -> None:
+        """Remember how much is unsent."""
+        self._mark = self.unsent() - self._progress()
+
+    def stalled(self) -> bool:
+        """Whether the client has read nothing since `mark`."""
+        return self.unsent() - self._progress() >= self._mark
+
+    def _progress(self) -> int:
+        return self.exchange.body_bytes if self.exchange is not None else 0
+
+
+def _options(value: bytes) -> list[bytes]:
+    return [option.strip(b" \t") for option in value.lower().split(b",")]

@@ -1,0 +1,103 @@
+"""What all client connections of a worker share."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from proxy.clock import Clock
+from proxy.protocol.deadlines import Deadlines
+
+if TYPE_CHECKING:
+    from proxy.pipeline.site import Site
+    from proxy.protocol.http1 import Http1
+
+
+class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of a client connection; [limits] and [timeouts] of proxy.toml."""
+
+    request_line_bytes: int = 8 * 1024
+    header_bytes: int = 32 * 1024
+    header_count: int = 100
+    chunk_line_bytes: int = 4 * 1024
+    trailer_bytes: int = 8 * 1024
+    pipeline_bytes: int = 64 * 1024
+    header_timeout_s: float = 20.0
+    body_timeout_s: float = 60.0
+    keepalive_timeout_s: float = 75.0
+    send_timeout_s: float = 60.0
+    linger_timeout_s: float = 5.0
+    worker_connections: int = 8192
+
+
+class Service:
+    """The running state of one worker's data plane.
+
+    `site` is what new requests get; replacing the reference is a reload. `idle` holds the
+    connections that wait for a next request, the longest waiting first.
+    """
+
+    __slots__ = (
+        "clock",
+        "connections",
+        "deadlines",
+        "draining",
+        "emptied",
+        "idle",
+        "limits",
+        "loop",
+        "site",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        site: "Site",
+        limits: ClientLimits,
+        clock: Clock,
+        deadlines: Deadlines,
+    ) -> None:
+        self.loop = loop
+        self.site = site
+        self.limits = limits
+        self.clock = clock
+        self.deadlines = deadlines
+        self.connections: set[Http1] = set()
+        self.idle: dict[Http1, None] = {}
+        self.draining = False
+        self.emptied: asyncio.Future[None] | None = None
+
+    def make_room(self) -> bool:
+        """Let a new connection in: past the limit, the longest idle one goes (as in nginx)."""
+        if len(self.connections) < self.limits.worker_connections:
+            return True
+        for connection in self.idle:
+            connection.close_idle()
+            return True
+        return False
+
+    def forget(self, connection: "Http1") -> None:
+        """`connection` is gone."""
+        self.connections.discard(connection)
+        self.idle.pop(connection, None)
+        if not self.connections and self.emptied is not None and not self.emptied.done():
+            self.emptied.set_result(None)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Close what is idle, let the rest finish; True when all did in time."""
+        self.draining = True
+        for connection in list(self.idle):
+            connection.close_idle()
+        if not self.connections:
+            return True
+        self.emptied = self.loop.create_future()
+        try:
+            await asyncio.wait_for(self.emptied, timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def abort_all(self) -> None:
+        """End every connection at once."""
+        for connection in list(self.connections):
+            connection.abort()
