@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from proxy.config.routes import FilesRoute
@@ -32,8 +33,8 @@ def announce(
         return
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*row)
-    console.print(f"\n[bold green]proxyd runs.[/] Point the browser to [bold]{urls[0]}[/]\n")
+        table.add_row(*map(escape, row))
+    console.print(f"\n[bold green]proxyd runs.[/] Point the browser to {escape(urls[0])}\n")
     console.print(table)
     console.print("\nCtrl-C ends every process.\n", style="dim")
 
