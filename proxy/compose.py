@@ -65,8 +65,7 @@ class Parts:
                 route.read_timeout_s = given.read_timeout
                 if given.strip_prefix:
                     route.strip_prefix = route.prefix[:-1]
-                if given.body_limit is not None:
-                    route.body_limit = given.body_limit
+                route.body_limit = given.body_limit or config.limits.body
             case _:
                 assert_never(given)
         route.headers = headers
@@ -124,6 +123,7 @@ def make_catalog(
         listing=route.listing,
         dotfiles=route.dotfiles,
         compress=route.compress,
+        compress_min_bytes=config.files.compress_min,
         precompressed=route.precompressed,
         headers=headers,
         small_file_bytes=config.files.small_file,

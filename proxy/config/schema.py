@@ -175,9 +175,9 @@ class Files(Table):
     """How long a file in memory is believed before the disk is asked again; at most 1s. Precedent:
     nginx `open_file_cache_valid` 60s."""
 
-    compress_min: Size = default("256B")
+    compress_min: Size = default("1KiB")
     """Smaller files are not compressed: they fit one packet anyway. Precedent: nginx
-    `gzip_min_length` 20, Caddy `minimum_length` 512."""
+    `gzip_min_length` 20, Caddy `minimum_length` 512, Express's `threshold` 1kb."""
 
 
 class Log(Table):

@@ -210,7 +210,8 @@ def load(key: bytes, found: LocatedFile, options: CatalogOptions) -> Asset:
     original = contents[IDENTITY]
     name = os.fsdecode(found.segments[-1])
     if options.compress and original is not None and is_compressible(media_type(name)):
-        contents |= compress_all(original, [coding for coding in CODINGS if coding not in contents])
+        missing = [coding for coding in CODINGS if coding not in contents]
+        contents |= compress_all(original, missing, options.compress_min_bytes)
     ordered = {coding: contents[coding] for coding in (IDENTITY, *CODINGS) if coding in contents}
     versions = found.versions()
     newest_ns = max(max(each.modified_ns, each.changed_ns) for each in versions.values())

@@ -10,9 +10,6 @@ from collections.abc import Iterable
 import brotli
 import zstandard
 
-# Smaller than this, a coded answer saves no packet. Akamai's 860, Express's 1024.
-MIN_BYTES = 1024
-
 BROTLI_QUALITY = 6
 ZSTANDARD_LEVEL = 9
 GZIP_LEVEL = 6
@@ -32,9 +29,12 @@ def compress(data: bytes, coding: bytes) -> bytes:
             raise ValueError(coding)
 
 
-def compress_all(data: bytes, codings: Iterable[bytes]) -> dict[bytes, bytes]:
-    """Encode `data` in each of `codings`, leaving out those that do not make it smaller."""
-    if len(data) < MIN_BYTES:
+def compress_all(data: bytes, codings: Iterable[bytes], min_bytes: int) -> dict[bytes, bytes]:
+    """Encode `data` in each of `codings`, leaving out those that do not make it smaller.
+
+    Data of less than `min_bytes` is not encoded at all.
+    """
+    if len(data) < min_bytes:
         return {}
     encoded = {coding: compress(data, coding) for coding in codings}
     return {coding: result for coding, result in encoded.items() if len(result) < len(data)}

@@ -14,7 +14,7 @@ class CatalogOptions:
     each time whether it changed; empty sends none, as nginx and Caddy do, and leaves it to each
     browser's guess. `immutable` sends a year instead for fingerprinted names (see
     `asset.FINGERPRINT`). `headers` are set on every answer and replace ours of the same name.
-    Files up to `small_file_bytes` live in memory; larger ones are streamed. What is in memory is
+    Text of at least `compress_min_bytes` is compressed. Files up to `small_file_bytes` live in memory; larger ones are streamed. What is in memory is
     compared with the disk after `check_interval_s` (0: every time).
     """
 
@@ -23,6 +23,7 @@ class CatalogOptions:
     listing: bool = False
     dotfiles: bool = False
     compress: bool = True
+    compress_min_bytes: int = 1024
     precompressed: bool = True
     immutable: bool = True
     cache_control: str = "no-cache"

@@ -59,7 +59,7 @@ class Sink(Protocol):
     closing: bool
 
     def now(self) -> float:
-        """Return the loop's monotonic time in seconds."""
+        """Return the monotonic time in seconds."""
 
     def inform(self, status: int, fields: list[FieldLine]) -> None:
         """Send an interim (1xx) response. RFC 9110 §15.2."""
@@ -86,7 +86,7 @@ class Sink(Protocol):
 class Exchange:
     """Mutable state of one request; steps read and write it, nothing else holds request state.
 
-    `began_at` and `upstream_s` are seconds of the loop's monotonic clock; `client` is the address
+    `began_at` and `upstream_s` are seconds of the monotonic clock; `client` is the address
     that the log and the application see.
     """
 

@@ -62,7 +62,7 @@ async def attempt(
         connection = group.acquire_now() or await group.acquire()
         reused = connection.reused
         began_at = exchange.sink.now()
-        answer = connection.begin(request.method, inform, upgrade is not None)
+        answer = connection.begin(request.method, inform, upgrade is not None, route.read_timeout_s)
         try:
             response = await converse(connection, answer, head, body)
         except StaleConnectionError:

@@ -9,6 +9,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -51,8 +52,29 @@ class Document(TypedDict):
     ready_fd: int
 
 
+def allow_descriptors(connections: int) -> None:
+    """Raise the soft limit of open files to what so many connections may need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Each may have an upstream connection and a file; 256 for listeners, logs and libraries.
+    wanted = 3 * connections + 256
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning(
+            "only %d files may be open at once; %d worker_connections may need %d: raise the limit"
+            " (ulimit -n, LimitNOFILE=) or lower worker_connections",
+            allowed,
+            connections,
+            wanted,
+        )
+
+
 class Worker:
     """The running worker."""
+
+    service: Service
 
     def __init__(self, config: Config, document: Document, error_log: ErrorLog) -> None:
         self.config = config
@@ -68,13 +90,10 @@ class Worker:
         """Serve until told to stop; return the exit code."""
         loop = asyncio.get_running_loop()
         self.stopping = loop.create_future()
-        service = Service(
-            loop,
-            self.parts.site,
-            client_limits(self.config),
-            self.clock,
-            Deadlines(loop.time()),
-        )
+        limits = client_limits(self.config)
+        service = Service(loop, self.parts.site, limits, self.clock, Deadlines(loop.time()))
+        self.service = service
+        allow_descriptors(limits.worker_connections)
         for listener in self.document["listeners"]:
             given = self.config.listen[listener["index"]]
             sock = socket.socket(fileno=listener["fd"])
@@ -112,14 +131,19 @@ class Worker:
             self._stop(0.0)
 
     def _stop(self, grace_s: float) -> None:
-        if self.stopping is not None and not self.stopping.done():
+        if self.stopping is None:
+            return
+        if not self.stopping.done():
             self.stopping.set_result(grace_s)
-        elif grace_s == 0.0:
-            os._exit(1)
+        elif grace_s == 0.0:  # the second one is in a hurry: what drains is cut off
+            self.service.abort_all()
 
     def _reopen_logs(self) -> None:
         self.parts.access_log.reopen()
-        self.error_log.reopen()
+        try:
+            self.error_log.reopen()
+        except OSError as error:
+            log.warning("the error log cannot be opened again, the old one goes on: %s", error)
 
     async def _tick(self, service: Service) -> None:
         """Do what is due every now and then: the one timer of this process."""

@@ -13,6 +13,7 @@ are in order by construction.
 """
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.errors import (
@@ -183,7 +184,7 @@ class Http1(asyncio.Protocol):
         end = buffer.find(b"\r\n\r\n", max(self.scanned - 3, 0))
         service = self.service
         service.idle.pop(self, None)
-        exchange = Exchange(service.site, self.sink, self.peer, service.loop.time())
+        exchange = Exchange(service.site, self.sink, self.peer, monotonic())
         try:
             if end < 0:
                 self._check_unfinished(buffer)
@@ -203,7 +204,7 @@ class Http1(asyncio.Protocol):
             self.buffer = b""
             self.body = body = IncomingBody(self, length, request.fields, request.minor_version)
             request.body = body
-            service.deadlines.set(self, exchange.began_at + service.limits.body_timeout_s)
+            service.deadlines.set(self, service.loop.time() + service.limits.body_timeout_s)
             if rest:
                 self._feed_body(rest)
         else:
@@ -369,7 +370,7 @@ class Http1(asyncio.Protocol):
         elif self.exchange is not None:
             return
         elif self.buffer and self.lingered < 0:
-            exchange = Exchange(self.service.site, self.sink, self.peer, now)
+            exchange = Exchange(self.service.site, self.sink, self.peer, monotonic())
             self._fail(exchange, RequestTimeoutError("no complete head in time"))
         else:
             self.transport.close()

@@ -5,6 +5,7 @@ RFC 9112 §4, §6, §7. One sink lives as long as its connection and serves one 
 
 import asyncio
 from http import HTTPStatus
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.errors import ClientGoneError
@@ -103,8 +104,8 @@ class Http1Sink:
     # From the steps.
 
     def now(self) -> float:
-        """Return the loop's monotonic time in seconds."""
-        return self._connection.service.loop.time()
+        """Return the monotonic time in seconds; finer than the loop's milliseconds."""
+        return monotonic()
 
     def inform(self, status: int, fields: list[FieldLine]) -> None:
         """Send an interim response; HTTP/1.0 clients get none. RFC 9110 §15.2."""

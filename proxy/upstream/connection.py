@@ -73,6 +73,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_owner",
         "_partial_head",
         "_persistent",
+        "_read_timeout_s",
         "_reader",
         "_reading_paused",
         "_received",
@@ -104,6 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._method = b""
         self._on_informational: OnInformational | None = None
         self._upgrade = False
+        self._read_timeout_s = options.read_timeout_s
         self._request_complete = False
         self._received = False
         self._persistent = False
@@ -124,11 +126,16 @@ class UpstreamConnection(asyncio.Protocol):
         return self._state == CLOSED
 
     def begin(
-        self, method: bytes, on_informational: OnInformational, upgrade: bool = False
+        self,
+        method: bytes,
+        on_informational: OnInformational,
+        upgrade: bool = False,
+        read_timeout_s: float | None = None,
     ) -> asyncio.Future[UpstreamResponse]:
         """Begin a request; the future is its final response.
 
-        `upgrade` says that the request asks for it, so that 101 is a valid answer.
+        `upgrade` says that the request asks for it, so that 101 is a valid answer. `read_timeout_s`
+        is for this request, the group's when None.
         `on_informational` gets every other 1xx. The future fails with UpstreamError,
         StaleConnectionError or UpstreamTimeoutError.
         """
@@ -137,6 +144,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._method = method
         self._on_informational = on_informational
         self._upgrade = upgrade
+        self._read_timeout_s = read_timeout_s or self._options.read_timeout_s
         self._request_complete = False
         self._received = False
         self._interims = 0
@@ -220,7 +228,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._fail(
                 UpstreamTimeoutError(
-                    f"{self.name} sent nothing for {self._options.read_timeout_s:g} s; raise"
+                    f"{self.name} sent nothing for {self._read_timeout_s:g} s; raise"
                     " read_timeout if it is that slow"
                 )
             )
@@ -230,7 +238,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._write_paused:
             self.deadline_at = self._loop.time() + self._options.send_timeout_s
         elif self._request_complete and not self._reading_paused:
-            self.deadline_at = self._loop.time() + self._options.read_timeout_s
+            self.deadline_at = self._loop.time() + self._read_timeout_s
         else:
             self.deadline_at = inf
 

@@ -7,7 +7,7 @@ import brotli
 import pytest
 import zstandard
 
-from proxy.files.compress import MIN_BYTES, compress, compress_all
+from proxy.files.compress import compress, compress_all
 from proxy.rules.negotiation import CODINGS
 
 TEXT = b"It was the best of times, it was the worst of times. " * 100
@@ -39,14 +39,14 @@ def test_an_unknown_coding_is_a_mistake_of_ours() -> None:
 
 
 def test_all_codings_that_were_asked_for_are_made() -> None:
-    assert set(compress_all(TEXT, CODINGS)) == set(CODINGS)
-    assert set(compress_all(TEXT, [b"gzip"])) == {b"gzip"}
+    assert set(compress_all(TEXT, CODINGS, 1000)) == set(CODINGS)
+    assert set(compress_all(TEXT, [b"gzip"], 1000)) == {b"gzip"}
 
 
 def test_what_does_not_get_smaller_is_left_out() -> None:
-    assert compress_all(os.urandom(5000), CODINGS) == {}
+    assert compress_all(os.urandom(5000), CODINGS, 1000) == {}
 
 
 def test_small_files_are_left_alone() -> None:
-    assert compress_all(b"a" * (MIN_BYTES - 1), CODINGS) == {}
-    assert compress_all(b"a" * MIN_BYTES, CODINGS) != {}
+    assert compress_all(b"a" * 999, CODINGS, 1000) == {}
+    assert compress_all(b"a" * 1000, CODINGS, 1000) != {}
