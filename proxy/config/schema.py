@@ -65,9 +65,9 @@ class Server(Table):
     any client address. Precedent: nginx `set_real_ip_from`, Caddy `trusted_proxies`."""
 
     worker_connections: Count = 8192
-    """Client connections of one worker; further ones wait in the listen backlog. Each needs a file
-    descriptor, and another one upstream: see `ulimit -n`. Precedent: nginx `worker_connections`
-    512, Caddy none."""
+    """Client connections of one worker. Past it, the one that has been idle longest is closed for
+    a new one; when none is idle, the new one is. Each needs a file descriptor, and another one
+    upstream: see `ulimit -n`. Precedent: nginx `worker_connections` 512, Caddy none."""
 
     def worker_count(self) -> int:
         """Return `workers` as a number: "auto" is the CPUs that this process may use."""

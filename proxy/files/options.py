@@ -13,9 +13,10 @@ class CatalogOptions:
     leading slash. `cache_control` is sent with every file, as Flask does: browsers keep it and ask
     each time whether it changed; empty sends none, as nginx and Caddy do, and leaves it to each
     browser's guess. `immutable` sends a year instead for fingerprinted names (see
-    `asset.FINGERPRINT`). `headers` are set on every answer and replace ours of the same name.
-    Text of at least `compress_min_bytes` is compressed. Files up to `small_file_bytes` live in memory; larger ones are streamed. What is in memory is
-    compared with the disk after `check_interval_s` (0: every time).
+    `asset.FINGERPRINT`). `headers` are set on every answer and replace ours of the same name. Text
+    of at least `compress_min_bytes` is compressed. Files up to `small_file_bytes` live in memory;
+    larger ones are streamed. What is in memory is compared with the disk after `check_interval_s`
+    (0: every time).
     """
 
     index: tuple[str, ...] = ("index.html",)
