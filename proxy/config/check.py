@@ -297,7 +297,7 @@ def dead_routes(config: Config) -> Iterator[Finding]:
 def covers(earlier: Route, later: Route) -> bool:
     """Say whether `earlier` matches every request that `later` does."""
     if earlier.path.endswith("/*"):
-        if not later.path.startswith(earlier.path[:-1]):
+        if not f"{later.path}/".startswith(earlier.path[:-1]):  # "/p/*" takes "/p" as well
             return False
     elif earlier.path != later.path:
         return False
