@@ -28,7 +28,8 @@ class RouteBase(Table):
 
     path: PathPattern
     """`/exact`, or `/prefix/*` for `/prefix` and everything below; whole segments, a star only at
-    the end; `/*` is everything. Compared with the decoded, normalised path. Precedent: Caddy's path matcher."""
+    the end; `/*` is everything. Compared with the decoded, normalised path. Precedent: Caddy's
+    path matcher."""
 
     host: Hosts | None = None
     """One name or a list of them: `example.com`, or `*.example.com` for everything below it.
