@@ -1,6 +1,7 @@
 """The wire towards an upstream: bytes in, events out, with a fake transport."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from itertools import pairwise
 from math import inf
@@ -27,6 +28,7 @@ class FakeTransport(asyncio.Transport):
         self.reading = True
         self.aborted = False
         self.unsent = 0
+        self.socket: socket.socket | None = None
 
     def write(self, data: "bytes | bytearray | memoryview[int]") -> None:
         self.written += bytes(data)
@@ -44,14 +46,7 @@ class FakeTransport(asyncio.Transport):
         self.aborted = True
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        return NoSocket() if name == "socket" else default
-
-
-class NoSocket:
-    """A socket whose descriptor cannot be read."""
-
-    def fileno(self) -> int:
-        return -1
+        return self.socket if name == "socket" else default
 
 
 class FakePool:
@@ -448,8 +443,25 @@ async def test_a_reset_says_what_the_system_said() -> None:
     answer = wire.get(OK + b"he")
     sink = Sink()
     body_of(answer.result()).start(sink)
-    wire.connection.connection_lost(ConnectionResetError(104, "Connection reset by peer"))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        wire.transport.socket = ours
+        wire.connection.connection_lost(ConnectionResetError(104, "Connection reset by peer"))
     assert "Connection reset by peer" in str(sink.error)
+
+
+async def test_an_answer_left_in_the_socket_is_read_and_the_connection_not_offered_again() -> None:
+    wire = Wire()
+    answer = wire.ask(b"POST")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire.transport.socket = ours
+        theirs.send(OK + b"hello")
+        theirs.close()
+        wire.connection.connection_lost(BrokenPipeError(32, "Broken pipe"))
+    assert answer.result().body == b"hello"
+    assert (wire.pool.idle, wire.pool.lost) == (0, 1)
 
 
 async def test_an_idle_connection_that_is_lost_leaves_its_pool() -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -407,8 +408,15 @@ async def test_an_answer_of_an_upstream_that_stopped_reading_is_not_lost(
         assert group.connections == 0
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"HTTP/1.1 401 Unauthorized\r\n\r\nno",
+        b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno",
+    ],
+)
 async def test_an_answer_that_the_loop_did_not_read_any_more_is_read_at_the_end(
-    tmp_path: Path,
+    tmp_path: Path, sent: bytes
 ) -> None:
     async with upstream(silent, tmp_path / "s") as server:
         group = group_of(server.address)
@@ -420,7 +428,7 @@ async def test_an_answer_that_the_loop_did_not_read_any_more_is_read_at_the_end(
         peer = server.writers[0].transport.get_extra_info("socket").fileno()
         copy = socket.socket(fileno=socket.dup(peer))
         with copy:
-            copy.send(b"HTTP/1.1 401 Unauthorized\r\n\r\nno")
+            copy.send(sent)
             copy.shutdown(socket.SHUT_RDWR)
         connection.send(b"x" * 65536)
         collector = await collect(await answer)
@@ -515,20 +523,45 @@ async def test_a_client_that_leaves_the_queue_never_starts() -> None:
         group.close()
 
 
-async def test_what_was_given_to_a_client_that_left_goes_to_the_next() -> None:
+async def test_a_client_that_is_just_leaving_the_queue_is_passed_over() -> None:
     async with upstream(silent) as server:
         group = group_of(server.address, options=GroupOptions(max_connections=1))
         connection = await group.acquire()
-        leaving = [asyncio.ensure_future(group.acquire()) for _ in range(2)]
+        leaving = asyncio.ensure_future(group.acquire())
         staying = asyncio.ensure_future(group.acquire())
-        await until(lambda: group.waiting == 3)
-        connection.release()  # to the first, which is cancelled before it can run
-        leaving[0].cancel()
-        await asyncio.wait([leaving[0]])
-        connection.close()  # its place to the second, likewise
-        leaving[1].cancel()
-        await asyncio.wait([leaving[1]])
-        (await staying).release()
+        await until(lambda: group.waiting == 2)
+        leaving.cancel()  # and has had no time to go
+        connection.release()
+        assert await staying is connection
+        connection.release()
+        group.close()
+
+
+async def test_a_connection_given_to_a_client_that_left_goes_to_the_next() -> None:
+    async with upstream(silent) as server:
+        group = group_of(server.address, options=GroupOptions(max_connections=1))
+        connection = await group.acquire()
+        leaving = asyncio.ensure_future(group.acquire())
+        staying = asyncio.ensure_future(group.acquire())
+        await until(lambda: group.waiting == 2)
+        connection.release()
+        leaving.cancel()
+        assert await asyncio.wait_for(staying, 5) is connection
+        connection.release()
+        assert (group.connections, group.idle) == (1, 1)
+        group.close()
+
+
+async def test_a_place_given_to_a_client_that_left_goes_to_the_next() -> None:
+    async with upstream(silent) as server:
+        group = group_of(server.address, options=GroupOptions(max_connections=1))
+        connection = await group.acquire()
+        leaving = asyncio.ensure_future(group.acquire())
+        staying = asyncio.ensure_future(group.acquire())
+        await until(lambda: group.waiting == 2)
+        connection.close()
+        leaving.cancel()
+        (await asyncio.wait_for(staying, 5)).release()
         assert (group.connections, group.idle, server.accepted) == (1, 1, 2)
         group.close()
 
@@ -616,6 +649,9 @@ async def test_a_server_that_is_back_is_used_again(tmp_path: Path) -> None:
         group = group_of(UnixAddress(tmp_path / "s"), steady.address)
         await get(group)
         async with upstream(answering, tmp_path / "s") as back:
+            await get(group)
+            await get(group)
+            assert back.accepted == 0  # it failed less than a second ago
             for pool in group._pools:
                 pool.failed_until = 0  # a second later
             await get(group)
@@ -733,6 +769,29 @@ async def test_a_full_backlog_is_waited_for(tmp_path: Path) -> None:
         full.accept()[0].close()
         connection = await waiting
         connection.close()
+
+
+class DeadTransport(asyncio.Transport):
+    """A transport that is closed."""
+
+    def abort(self) -> None:
+        pass
+
+
+async def test_a_connection_that_is_closed_as_soon_as_it_is_open_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def dial(*args: Any) -> UpstreamConnection:
+        connection: UpstreamConnection = args[3]()
+        connection.connection_made(DeadTransport())
+        connection.connection_lost(None)
+        return connection
+
+    monkeypatch.setattr("proxy.upstream.pool.dial", dial)
+    group = group_of(TcpAddress("127.0.0.1", 1))
+    with pytest.raises(UpstreamError, match="as soon as it was open"):
+        await group.acquire()
+    assert group.connections == 0
 
 
 async def test_small_requests_are_not_held_back_by_nagle() -> None:
