@@ -235,9 +235,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _set_deadline(self) -> None:
         """Count from now: for the upstream to take, or to send, while it is its turn."""
-        if self._write_paused:
+        if self._reading_paused:
+            self.deadline_at = inf  # it is the consumer's turn, which has a deadline of its own
+        elif self._write_paused:
             self.deadline_at = self._loop.time() + self._options.send_timeout_s
-        elif self._request_complete and not self._reading_paused:
+        elif self._request_complete or self._state == BODY:
             self.deadline_at = self._loop.time() + self._read_timeout_s
         else:
             self.deadline_at = inf

@@ -27,7 +27,7 @@ class Group:
     timeouts but the one for connecting hang on it.
     """
 
-    __slots__ = ("_next", "_places", "_pools", "_resolver", "name")
+    __slots__ = ("_next", "_places", "_pools", "name")
 
     def __init__(
         self,
@@ -37,11 +37,9 @@ class Group:
         resolver: Resolver | None = None,
     ) -> None:
         self.name = name
-        self._resolver = resolver or Resolver()
+        resolver = resolver or Resolver()
         self._places = Places(name, options)
-        self._pools = [
-            Pool(name, server, options, self._places, self._resolver) for server in servers
-        ]
+        self._pools = [Pool(name, server, options, self._places, resolver) for server in servers]
         self._next = 0
 
     @property
@@ -104,7 +102,6 @@ class Group:
         """
         for pool in self._pools:
             pool.close()
-        self._resolver.close()
 
     def _in_turn(self) -> list[Pool]:
         """Return all servers, the one whose turn it is first, those that just failed last."""

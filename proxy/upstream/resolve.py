@@ -66,12 +66,6 @@ class Resolver:
                 )
         return known.addresses
 
-    def close(self) -> None:
-        """Give up the lookups under way."""
-        for known in self._names.values():
-            if known.task is not None:
-                known.task.cancel()
-
     async def _refresh(self, host: str, known: _Name) -> None:
         try:
             addresses = await self._lookup(host)

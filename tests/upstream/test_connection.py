@@ -696,6 +696,17 @@ async def test_silence_is_a_timeout_between_two_reads() -> None:
     assert wire.transport.aborted
 
 
+async def test_a_request_may_have_its_own_patience() -> None:
+    wire = Wire()
+    answer = wire.connection.begin(b"GET", lambda *_: None, read_timeout_s=5)
+    wire.connection.send(b"x")
+    assert wire.connection.deadline_at <= wire.loop.time() + 5
+    wire.connection.data_received(OK + b"hello")
+    assert answer.result().status == 200
+    wire.ask()
+    assert wire.connection.deadline_at > wire.loop.time() + 5
+
+
 async def test_silence_in_a_body_aborts_it() -> None:
     wire = Wire()
     sink = Sink()
@@ -721,6 +732,30 @@ async def test_every_read_moves_the_deadline(read: bytes) -> None:
     wire.connection.deadline_at = 0
     wire.connection.data_received(read)
     assert wire.connection.deadline_at > wire.loop.time()
+
+
+async def test_an_answer_that_began_early_must_go_on_though_the_request_does_not() -> None:
+    wire = Wire()
+    answer = wire.ask(b"POST", more=True)
+    wire.connection.data_received(OK + b"he")
+    assert wire.connection.deadline_at < inf
+    sink = Sink()
+    body_of(answer.result()).start(sink)
+    wire.connection.expire(wire.connection.deadline_at)
+    assert isinstance(sink.error, UpstreamTimeoutError)
+
+
+async def test_a_slow_consumer_is_not_blamed_on_an_upstream_that_stopped_taking() -> None:
+    wire = Wire()
+    answer = wire.ask(b"POST", more=True)
+    wire.transport.unsent = 100_000
+    wire.connection.pause_writing()
+    wire.connection.data_received(OK + b"he")
+    body = body_of(answer.result())
+    body.start(Sink(then=body.pause))
+    assert wire.connection.deadline_at == inf
+    body.resume()
+    assert wire.connection.deadline_at < inf
 
 
 async def test_an_upstream_that_takes_nothing_is_a_timeout() -> None:
