@@ -1,0 +1,146 @@
+"""What came out: medians and spreads, as a table for people and as JSON."""
+
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.jobs import Job
+from bench.load import Round
+from bench.servers import Server
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """One server's rounds of one job, in short; `*_us` are microseconds of CPU for each request."""
+
+    rounds: int
+    requests: int
+    errors: int
+    per_second: float
+    median_us: float
+    least_us: float
+    most_us: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One job: the figures of both, by the name of the server."""
+
+    job: Job
+    figures: Mapping[str, Figures]
+
+    @property
+    def ratio(self) -> float:
+        """Return proxyd's CPU in parts of nginx's."""
+        return self.figures["proxyd"].median_us / self.figures["nginx"].median_us
+
+    @property
+    def errors(self) -> int:
+        """Return the errors of both; with any the figures are void."""
+        return sum(figures.errors for figures in self.figures.values())
+
+
+def summarise(rounds: Sequence[Round]) -> Figures:
+    """Put several rounds together."""
+    costs = [each.cpu_us for each in rounds]
+    return Figures(
+        rounds=len(rounds),
+        requests=sum(each.requests for each in rounds),
+        errors=sum(each.errors for each in rounds),
+        per_second=statistics.median(each.requests / each.duration_s for each in rounds),
+        median_us=statistics.median(costs),
+        least_us=min(costs),
+        most_us=max(costs),
+    )
+
+
+def machine(servers: Sequence[Server], wrk_version: str, cpus: tuple[set[int], set[int]]) -> str:
+    """Say on what and with what it was measured."""
+    server_cpus, other_cpus = cpus
+    names = "; ".join(f"{server.name} {server.version}" for server in servers)
+    return (
+        f"{cpu_model()}, {platform.system()} {platform.release()}, Python"
+        f" {platform.python_version()}\n{names}; wrk {wrk_version}\n"
+        f"server on CPU {numbers(server_cpus)}, load and upstream on CPU {numbers(other_cpus)}"
+    )
+
+
+def cpu_model() -> str:
+    """Return the processor's own name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("model name", "Model")):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def numbers(cpus: set[int]) -> str:
+    """Write a set of CPUs."""
+    return ", ".join(map(str, sorted(cpus)))
+
+
+def show(console: Console, results: Sequence[Result], about: str) -> None:
+    """Print the table."""
+    console.print("CPU per request in µs: median (least to most)", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("request", no_wrap=True)
+    for name in ("nginx", "proxyd", "ratio", "aim"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        table.add_row(
+            result.job.title,
+            spread(result.figures["nginx"]),
+            spread(result.figures["proxyd"]),
+            verdict(result),
+            f"≤ {result.job.aim:.1f}",
+        )
+    console.print(table)
+    console.print(about, style="dim", highlight=False)
+
+
+def spread(figures: Figures) -> str:
+    """Write one server's figures."""
+    return f"{figures.median_us:.1f} ({figures.least_us:.1f} to {figures.most_us:.1f})"
+
+
+def verdict(result: Result) -> str:
+    """Write the ratio, in the colour of the aim."""
+    if result.errors:
+        return f"[bold red]invalid: {result.errors} errors[/]"
+    colour = "green" if result.ratio <= result.job.aim else "yellow"
+    return f"[{colour}]{result.ratio:.2f}[/]"
+
+
+def document(results: Sequence[Result], about: str) -> dict[str, Any]:
+    """Return what `--json` writes."""
+    return {
+        "machine": about.splitlines(),
+        "jobs": {
+            result.job.name: {
+                "aim": result.job.aim,
+                "ratio": round(result.ratio, 3),
+                "valid": not result.errors,
+                "servers": {
+                    name: {
+                        "cpu_us": round(figures.median_us, 3),
+                        "cpu_us_least": round(figures.least_us, 3),
+                        "cpu_us_most": round(figures.most_us, 3),
+                        "requests": figures.requests,
+                        "requests_per_s": round(figures.per_second),
+                        "rounds": figures.rounds,
+                        "errors": figures.errors,
+                    }
+                    for name, figures in result.figures.items()
+                },
+            }
+            for result in results
+        },
+    }

@@ -1,0 +1,160 @@
+"""The benchmark itself: small runs of the real programs, and figures that must not be believed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as bench
+from bench import jobs, servers
+from bench.cpu import cpu_s, on_cpus, share_out
+from bench.errors import BenchError, SkipError
+from bench.load import Round, read_round
+from bench.report import summarise
+
+ROOT = Path(__file__).parents[2]
+SMALL = jobs.JOBS[0]
+
+
+def absent() -> str:
+    try:
+        for program in ("wrk", "nginx"):
+            servers.require(program, program)
+    except SkipError as reason:
+        return str(reason)
+    return "" if sys.platform == "linux" else "the benchmark reads CPU times as Linux gives them"
+
+
+needs_the_programs = pytest.mark.skipif(bool(absent()), reason=absent() or "all there")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@needs_the_programs
+def test_both_servers_are_measured_in_one_run(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    done = run("--jobs", "small", "forward", "--rounds", "1", "--seconds", "1", "--json", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 KB file" in done.stdout
+    measured = json.loads(file.read_text())["jobs"]
+    assert set(measured) == {"small", "forward"}
+    for job in measured.values():
+        assert job["valid"]
+        for name in ("nginx", "proxyd"):
+            assert job["servers"][name]["errors"] == 0
+            assert 1 < job["servers"][name]["cpu_us"] < 10_000
+
+
+@needs_the_programs
+def test_a_wrong_answer_ends_the_benchmark(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = jobs.Job(name="small", title="gone", path="/static/gone", answer=b"x", aim=1.0)
+    monkeypatch.setattr(bench, "JOBS", (wrong,))
+    assert bench.main(["--quick"]) == 1
+    assert "nginx answered /static/gone with status 404" in capsys.readouterr().err
+
+
+@needs_linux
+@pytest.mark.parametrize("program", ["wrk", "nginx"])
+def test_a_missing_program_is_named_with_its_package_and_is_no_failure(
+    program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def which(name: str, path: str | None = None) -> str | None:
+        return None if name == program else f"/usr/bin/{name}"
+
+    monkeypatch.setattr("shutil.which", which)
+    assert bench.main(["--quick"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"skipped: {program} is not installed")
+    assert "apt-get install" in told
+
+
+def test_a_system_that_hides_cpu_times_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert bench.main([]) == 0
+    assert capsys.readouterr().out.startswith("skipped: ")
+
+
+@pytest.mark.parametrize("arguments", [["--jobs", "none"], ["--rounds", "0"], ["--seconds", "x"]])
+def test_wrong_usage_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        bench.main(arguments)
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "errors"),
+    [
+        ("result requests=10 bytes=20000 microseconds=1000000 errors=0", 0),
+        ("result requests=10 bytes=20000 microseconds=1000000 errors=3", 3),
+        # Redirects are no errors to wrk, but they are shorter than the file.
+        ("result requests=10 bytes=5000 microseconds=1000000 errors=0", 1),
+    ],
+)
+def test_answers_that_are_errors_or_too_short_are_counted(words: str, errors: int) -> None:
+    taken = read_round(SMALL, f"Running 1s test\n{words}\n", 0.001)
+    assert (taken.requests, taken.errors) == (10, errors)
+    assert taken.cpu_us == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    "words", ["unable to connect", "result requests=0 bytes=0 microseconds=1000000 errors=9"]
+)
+def test_a_round_without_answers_is_no_figure(words: str) -> None:
+    with pytest.raises(BenchError):
+        read_round(SMALL, words, 0.001)
+
+
+def test_the_median_is_what_counts_and_the_spread_is_told() -> None:
+    costs_s = (0.010, 0.030, 0.011)
+    rounds = [Round(requests=1000, errors=1, duration_s=2, cpu_s=cost) for cost in costs_s]
+    figures = summarise(rounds)
+    assert figures.median_us == pytest.approx(11)
+    assert figures.least_us == pytest.approx(10)
+    assert figures.most_us == pytest.approx(30)
+    assert (figures.rounds, figures.requests, figures.errors) == (3, 3000, 3)
+    assert figures.per_second == pytest.approx(500)
+
+
+def test_the_head_is_like_a_browsers() -> None:
+    fields = [f"{name}: {value}\r\n" for name, value in jobs.BROWSER_FIELDS.items()]
+    assert len(fields) + 1 == 12  # with Host
+    assert 500 < len("".join(fields)) < 800
+
+
+@needs_linux
+def test_the_cpu_of_another_process_is_counted() -> None:
+    code = "import time\nwhile time.process_time() < 0.2: pass\nprint(flush=True); input()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as busy:
+        assert busy.stdout is not None
+        busy.stdout.readline()
+        assert 0.2 <= cpu_s(busy.pid) < 2
+        busy.communicate(b"\n")
+
+
+@needs_linux
+def test_the_server_has_a_cpu_of_its_own_where_there_are_two() -> None:
+    ours = os.sched_getaffinity(0)
+    server_cpus, others = share_out()
+    assert len(server_cpus) == 1
+    assert others
+    assert len(ours) == 1 or not server_cpus & others
+    with on_cpus(server_cpus):
+        assert os.sched_getaffinity(0) == server_cpus
+    assert os.sched_getaffinity(0) == ours
