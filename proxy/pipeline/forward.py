@@ -85,7 +85,7 @@ async def converse(
 ) -> "UpstreamResponse":
     """Send the request and await the answer's head; whatever ends this early ends both."""
     try:
-        whole = b"" if body is None or body.trailers else body.in_memory()
+        whole = None if body is None or body.trailers else body.in_memory()
         if body is None or whole is not None:
             connection.send(head + whole if whole else head)
             return await answer
