@@ -1,0 +1,91 @@
+"""The application of these tests: an ordinary Flask application that knows nothing of proxyd.
+
+Copied beside the daemon's proxy.toml and served from there by each of the three servers.
+"""
+
+import hashlib
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+
+from flask import Flask, Response, jsonify, request, url_for
+
+app = Flask(__name__, static_folder=None)
+seen: list[str] = []
+gates: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+
+
+@app.before_request
+def remember() -> None:
+    seen.append(request.path)
+
+
+@app.get("/seen")
+def show_seen() -> Response:
+    """Every path that reached the application so far."""
+    return jsonify(seen)
+
+
+@app.get("/pid")
+def show_pid() -> str:
+    return str(os.getpid())
+
+
+@app.route("/whoami", endpoint="whoami")
+def show_request() -> Response:
+    """What the application believes about the request."""
+    return jsonify(
+        remote_addr=request.remote_addr,
+        is_secure=request.is_secure,
+        host=request.host,
+        url=request.url,
+        base_url=request.base_url,
+        script_root=request.script_root,
+        path=request.path,
+        external=url_for("whoami", _external=True),
+        server_port=request.environ["SERVER_PORT"],
+        headers=list(request.headers.items()),
+    )
+
+
+@app.post("/digest")
+def digest() -> Response:
+    """What arrived of the content."""
+    data = request.get_data()
+    return jsonify(length=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+@app.get("/bytes/<int:size>")
+def give_bytes(size: int) -> bytes:
+    return b"0123456789abcdef" * (size // 16)
+
+
+@app.get("/events/<gate>")
+def events(gate: str) -> Response:
+    """An event stream whose second event waits until the gate is opened."""
+
+    def stream() -> Iterator[str]:
+        yield "data: first\n\n"
+        gates[gate].wait(10)
+        yield "data: second\n\n"
+
+    return Response(stream(), mimetype="text/event-stream")
+
+
+@app.get("/wait/<gate>")
+def wait(gate: str) -> str:
+    """Answer when the gate is opened."""
+    gates[gate].wait(10)
+    return "opened"
+
+
+@app.post("/open/<gate>")
+def open_gate(gate: str) -> str:
+    gates[gate].set()
+    return "open"
+
+
+@app.get("/error")
+def error() -> str:
+    raise RuntimeError("the secret reason")

@@ -1,0 +1,188 @@
+"""One proxyd for most of these tests: WSGI servers, files, and an upstream that is the test."""
+
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.server import ServerConnection, serve
+
+from tests.server import application
+from tests.server.daemon import Daemon, short_folder
+from tests.server.upstream import Upstream
+
+# Routes that differ in one thing only; all of them lead to the `upstream` of the test.
+CONFIGURATION = """
+[[listen]]
+address = "127.0.0.1:0"
+[[listen]]
+address = "unix:trusted.sock"
+[[listen]]
+address = "unix:proxied.sock"
+proxy_protocol = true
+[[listen]]
+address = "localhost:0"
+proxy_protocol = true
+
+[app.flask]
+wsgi = "application:app"
+threads = 4
+[app.gevent]
+wsgi = "application:app"
+server = "gevent"
+[app.werkzeug]
+wsgi = "application:app"
+server = "werkzeug"
+[app.lonely]
+wsgi = "application:app"
+threads = 1
+max_connections = 2
+
+[upstream.test]
+servers = ["127.0.0.1:{port}"]
+[upstream.impatient]
+servers = ["127.0.0.1:{port}"]
+read_timeout = "500ms"
+[upstream.narrow]
+servers = ["127.0.0.1:{port}"]
+max_connections = 1
+queue = 1
+[upstream.websocket]
+servers = ["127.0.0.1:{websocket_port}"]
+[upstream.nobody]
+servers = ["unix:nobody.sock"]
+
+[[route]]
+path = "/static/*"
+files = "static"
+[[route]]
+path = "/test/*"
+to = "test"
+[[route]]
+path = "/small/*"
+to = "test"
+body_limit = "1KiB"
+[[route]]
+path = "/large/*"
+to = "test"
+body_limit = "3GiB"
+[[route]]
+path = "/direct/*"
+to = "test"
+body_limit = "3GiB"
+buffer_request = false
+buffer_response = false
+[[route]]
+path = "/impatient/*"
+to = "impatient"
+[[route]]
+path = "/narrow/*"
+to = "narrow"
+[[route]]
+path = "/websocket"
+to = "websocket"
+[[route]]
+path = "/nobody"
+to = "nobody"
+[[route]]
+path = "/lonely/*"
+to = "lonely"
+strip_prefix = true
+[[route]]
+path = "/gevent/*"
+to = "gevent"
+strip_prefix = true
+[[route]]
+path = "/werkzeug/*"
+to = "werkzeug"
+strip_prefix = true
+[[route]]
+path = "/under/a%20prefix/*"
+to = "flask"
+strip_prefix = true
+[[route]]
+path = "/*"
+to = "flask"
+"""
+
+
+@pytest.fixture(scope="session")
+def listening() -> Iterator[Upstream]:
+    """Give the upstream's socket, whose port is in the configuration."""
+    upstream = Upstream()
+    yield upstream
+    upstream.close()
+
+
+@pytest.fixture(scope="session")
+def websocket_port() -> Iterator[int]:
+    """Run a WebSocket server that says everything back, in capitals."""
+
+    def talk(connection: ServerConnection) -> None:
+        for message in connection:
+            connection.send(message.upper())
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    with serve(talk, sock=listener) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield listener.getsockname()[1]
+        server.shutdown()
+        thread.join()
+
+
+def write_site(folder: Path) -> None:
+    """Write an application and some files."""
+    shutil.copy(application.__file__, folder)
+    static = folder / "static"
+    static.mkdir()
+    (static / "page.html").write_text("<!doctype html><title>static</title><p>a file\n")
+    (static / "style.css").write_text("body { color: #123 }\n" * 100)
+
+
+@pytest.fixture(scope="session")
+def daemon(listening: Upstream, websocket_port: int) -> Iterator[Daemon]:
+    """Run one proxyd, and see at the end that nothing is left of it."""
+    folder = short_folder()
+    write_site(folder)
+    ports = {"{port}": str(listening.port), "{websocket_port}": str(websocket_port)}
+    configuration = CONFIGURATION
+    for name, port in ports.items():
+        configuration = configuration.replace(name, port)
+    running = Daemon(folder, configuration)
+    try:
+        yield running
+        assert running.stop() == 0
+        running.check_clean()
+    finally:
+        running.kill()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def upstream(listening: Upstream, daemon: Daemon) -> Iterator[Upstream]:
+    """Give the upstream with no connection left of the test before."""
+    yield listening
+    listening.forget()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Daemon]]:
+    """Give a function that starts a proxyd of this test's own, beside the same application."""
+    started: list[Daemon] = []
+    folders: list[Path] = []
+
+    def run(configuration: str, *, workers: int = 1) -> Daemon:
+        folder = short_folder()
+        folders.append(folder)
+        write_site(folder)
+        started.append(Daemon(folder, configuration, workers=workers))
+        return started[-1]
+
+    yield run
+    for running in started:
+        running.kill()
+    for folder in folders:
+        shutil.rmtree(folder)
