@@ -421,8 +421,8 @@ class UpstreamConnection(asyncio.Protocol):
             for data in last_reads(self._transport):
                 if data:
                     self.data_received(data)
-                else:
-                    self.eof_received()
+                elif not isinstance(exc, ConnectionResetError):
+                    self.eof_received()  # behind a reset the end is the system's, not the sender's
                 if self._state == CLOSED:
                     return
         if self._state != CLOSED:
