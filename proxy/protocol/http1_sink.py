@@ -4,6 +4,8 @@ RFC 9112 §4, §6, §7. One sink lives as long as its connection and serves one 
 """
 
 import asyncio
+import socket
+import struct
 from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -264,7 +266,7 @@ class Http1Sink:
         if self._chunked or self._remaining >= 0:
             transport.close()  # what has come is still read, and its framing shows the gap
         else:
-            transport.abort()
+            reset(transport)
         self._settle(error)
 
     def _settle(self, outcome: Exception | bool) -> None:
@@ -311,3 +313,14 @@ class Http1Sink:
 
 def _options(value: bytes) -> list[bytes]:
     return [option.strip(b" \t") for option in value.lower().split(b",")]
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection whose end would otherwise be that of a body. RFC 9112 §8.
+
+    With SO_LINGER on and no time, closing is a reset, which no client takes for an end.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
