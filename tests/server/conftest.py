@@ -4,6 +4,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,9 @@ queue = 1
 servers = ["127.0.0.1:{websocket_port}"]
 [upstream.nobody]
 servers = ["unix:nobody.sock"]
+[upstream.full]
+servers = ["127.0.0.1:{full_port}"]
+connect_timeout = "500ms"
 
 [[route]]
 path = "/static/*"
@@ -86,6 +90,9 @@ to = "websocket"
 [[route]]
 path = "/nobody"
 to = "nobody"
+[[route]]
+path = "/full"
+to = "full"
 [[route]]
 path = "/lonely/*"
 to = "lonely"
@@ -133,6 +140,19 @@ def websocket_port() -> Iterator[int]:
         thread.join()
 
 
+@pytest.fixture(scope="session")
+def full_port() -> Iterator[int]:
+    """Give the port of a server that accepts nobody and whose backlog is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        port = listener.getsockname()[1]
+        with ExitStack() as held:
+            for _ in range(2):
+                waiting = held.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.1", port))
+            yield port
+
+
 def write_site(folder: Path) -> None:
     """Write an application and some files."""
     shutil.copy(application.__file__, folder)
@@ -143,14 +163,14 @@ def write_site(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def daemon(listening: Upstream, websocket_port: int) -> Iterator[Daemon]:
+def daemon(listening: Upstream, websocket_port: int, full_port: int) -> Iterator[Daemon]:
     """Run one proxyd, and see at the end that nothing is left of it."""
     folder = short_folder()
     write_site(folder)
-    ports = {"{port}": str(listening.port), "{websocket_port}": str(websocket_port)}
+    ports = {"port": listening.port, "websocket_port": websocket_port, "full_port": full_port}
     configuration = CONFIGURATION
     for name, port in ports.items():
-        configuration = configuration.replace(name, port)
+        configuration = configuration.replace(f"{{{name}}}", str(port))
     running = Daemon(folder, configuration)
     try:
         yield running
