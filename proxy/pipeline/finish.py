@@ -13,7 +13,7 @@ def finish(exchange: Exchange) -> None:
     exchange.site.access_log.add(
         exchange.client,
         request if request.method else None,
-        response.status if response is not None else CLIENT_GONE,
+        response.status if response is not None and exchange.sink.began else CLIENT_GONE,
         exchange.body_bytes,
         exchange.sink.now() - exchange.began_at,
         exchange.upstream_s,

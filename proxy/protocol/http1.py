@@ -13,6 +13,7 @@ are in order by construction.
 """
 
 import asyncio
+import re
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from proxy.protocol.service import Service
 
 _NO_FIELDS = Fields()
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 # A client that keeps sending while it is told that it must not is heard up to this much, so that
 # it reads the answer instead of a reset. RFC 9112 §9.6.
 LINGER_BYTES = 16 * 1024 * 1024
@@ -56,6 +58,7 @@ class Http1(asyncio.Protocol):
         "deadline_at",
         "eof",
         "exchange",
+        "left",
         "lingered",
         "peer",
         "reading_paused",
@@ -81,6 +84,7 @@ class Http1(asyncio.Protocol):
         self.running = False
         self.reading_paused = False
         self.eof = False
+        self.left = False
         self.lingered = -1  # bytes thrown away since the answer; -1 while not lingering
         self.deadline_at = NEVER
         self.bucket = NEVER
@@ -110,7 +114,7 @@ class Http1(asyncio.Protocol):
             self._feed_body(data)
         else:
             self.buffer = self.buffer + data if self.buffer else data
-            if self.exchange is None:
+            if self.exchange is None and not self.sink.paused:
                 self.next_request()
             elif len(self.buffer) > self.service.limits.pipeline_bytes:
                 self.pause_reading()
@@ -145,7 +149,7 @@ class Http1(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on with the body, or with the next request."""
         self.sink.resume()
-        if self.exchange is None:
+        if self.exchange is None and not self.sink.closing and not self.transport.is_closing():
             self.await_head()
             self.next_request()
 
@@ -161,7 +165,7 @@ class Http1(asyncio.Protocol):
                 pass
         finally:
             self.running = False
-        if self.exchange is None and self.reading_paused and self.lingered < 0:
+        if self.exchange is None and self.lingered < 0 and not self.sink.paused:
             self.resume_reading()
 
     def _may_begin(self) -> bool:
@@ -169,7 +173,7 @@ class Http1(asyncio.Protocol):
             self.exchange is None
             and self.body is None
             and bool(self.buffer)
-            and self.lingered < 0
+            and not self.sink.closing  # what comes behind the last answer is not read. §9.6
             and not self.sink.paused
         )
 
@@ -177,8 +181,8 @@ class Http1(asyncio.Protocol):
         """Begin one exchange; False when its head is not complete."""
         buffer = self.buffer
         if buffer.startswith(b"\r\n"):
-            # An empty line before a request line is forgiven. RFC 9112 §2.2.
-            self.buffer = buffer[2:]
+            # Empty lines before a request line are forgiven. RFC 9112 §2.2.
+            self.buffer = _EMPTY_LINES.sub(b"", buffer, count=1)
             self.scanned = 0
             return True
         end = buffer.find(b"\r\n\r\n", max(self.scanned - 3, 0))
@@ -269,10 +273,7 @@ class Http1(asyncio.Protocol):
         try:
             rest = body.feed(data)
         except BadRequestError as error:
-            self.body = None
-            self.deadline_at = NEVER
-            self.sink.linger = True
-            body.fail(error)
+            self._give_up_body(body, error)
             return
         if rest is None:
             if not self.reading_paused:
@@ -284,6 +285,14 @@ class Http1(asyncio.Protocol):
         if self.exchange is None:  # the answer did not need it
             self.await_head()
             self.next_request()
+
+    def _give_up_body(self, body: IncomingBody, error: HttpError) -> None:
+        """Nobody knows where the content ends: whatever is answered, it is the last answer."""
+        self.body = None
+        self.deadline_at = NEVER
+        self.sink.closing = True
+        self.sink.linger = True
+        body.fail(error)
 
     def _fail(self, exchange: Exchange, error: HttpError) -> None:
         """Answer what could not be read as a request; nothing after it can be trusted."""
@@ -303,6 +312,9 @@ class Http1(asyncio.Protocol):
         if self.sink.tunnelled:
             self.connection_lost(None)  # the tunnel had the transport, and heard of its end
             return
+        if self.transport.is_closing():  # broken off, or the client has left
+            self._close()
+            return
         if self.sink.closing:
             self._finish_connection()
             return
@@ -317,20 +329,19 @@ class Http1(asyncio.Protocol):
             self.next_request()
 
     def await_head(self) -> None:
-        """Count as idle from now on."""
+        """Count as idle from now on; or end, when no other request is to be answered."""
         service = self.service
+        if (service.draining or self.eof) and not self.buffer:
+            self._close()
+            return
         service.idle[self] = None
         service.deadlines.set(self, service.loop.time() + service.limits.keepalive_timeout_s)
 
     def _finish_connection(self) -> None:
         """Close, and hear the client out when it may still be sending. RFC 9112 §9.6."""
         transport = self.transport
-        if transport.is_closing():
-            return
         if self.eof or (self.body is None and not self.sink.linger):
-            if self.sink.unsent():
-                self.watch_writing(self.service.loop.time())
-            transport.close()
+            self._close()
             return
         self.body = None
         self.buffer = b""
@@ -341,11 +352,19 @@ class Http1(asyncio.Protocol):
         service = self.service
         service.deadlines.set(self, service.loop.time() + service.limits.linger_timeout_s)
 
+    def _close(self) -> None:
+        """Close when all is sent; who reads nothing of it is not waited for."""
+        self.buffer = b""
+        if self.sink.unsent():
+            self.watch_writing(self.service.loop.time())
+        self.transport.close()
+
     def _client_left(self) -> None:
         body, self.body = self.body, None
         exchange = self.exchange
-        if exchange is None:
+        if exchange is None or self.left:
             return
+        self.left = True  # once: another cancellation would disturb the end of the task
         if body is not None:
             body.client_left()
         self.sink.client_left()
@@ -357,23 +376,22 @@ class Http1(asyncio.Protocol):
 
     def on_deadline(self, now: float) -> None:
         """A head, a body, a reader or a lingering client took too long."""
-        if self.sink.unsent() and self.lingered < 0:
+        if self.sink.unsent() and (self.lingered < 0 or self.transport.is_closing()):
             if self.sink.stalled():
                 self.transport.abort()
             else:
                 self.watch_writing(now)
             return
         if self.body is not None and self.exchange is not None:
-            body, self.body = self.body, None
-            self.sink.linger = True
-            body.fail(RequestTimeoutError("no progress in sending the request's content"))
+            error = RequestTimeoutError("no progress in sending the request's content")
+            self._give_up_body(self.body, error)
         elif self.exchange is not None:
             return
         elif self.buffer and self.lingered < 0:
             exchange = Exchange(self.service.site, self.sink, self.peer, monotonic())
             self._fail(exchange, RequestTimeoutError("no complete head in time"))
         else:
-            self.transport.close()
+            self._close()
 
     def watch_writing(self, now: float) -> None:
         """Give the client its time to read something."""

@@ -47,7 +47,8 @@ def encode_head(response: Response, server_line: bytes) -> bytes:
             length = len(body)
         else:
             length = body.length
-    if length is not None and length != NO_LENGTH:
+    # A 204 has none, whatever the upstream said. RFC 9110 §8.6.
+    if length is not None and length != NO_LENGTH and response.status != 204:
         parts.append(b"Content-Length: %d\r\n" % length)
     return b"".join(parts)
 
@@ -79,10 +80,10 @@ class Http1Sink:
         self.paused = False
         self.began = False
         self.tunnelled = False
-        self._mark = 0
+        self._mark: int | None = None
         self._chunked = False
         self._remaining = -1  # bytes of a streamed body that are still to come; -1 unknown
-        self._finished: Exception | bool = False
+        self._finished: Exception | bool = True  # False while a body streams
         self._source: Source | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -99,9 +100,14 @@ class Http1Sink:
             self.closing = True
 
     def end(self) -> None:
-        """The exchange is over."""
+        """The exchange is over; an answer that is not complete must not look as if it were."""
+        if self._finished is False:
+            self._break(ClientGoneError("the answer was given up"))
+        elif self._source is not None:  # never begun
+            self._source.cancel()
+            self._source = None
         self.exchange = None
-        self._source = None
+        self._mark = None
 
     # From the steps.
 
@@ -112,17 +118,22 @@ class Http1Sink:
     def inform(self, status: int, fields: list[FieldLine]) -> None:
         """Send an interim response; HTTP/1.0 clients get none. RFC 9110 §15.2."""
         exchange = self.exchange
+        transport = self._connection.transport
         if exchange is None or self.began or not exchange.request.minor_version:
             return
+        if transport.is_closing():
+            return
         lines = [b"%b: %b\r\n" % line for line in fields]
-        head = b"".join((status_line(status, b""), *lines, b"\r\n"))
-        self._connection.transport.write(head)
+        transport.write(b"".join((status_line(status, b""), *lines, b"\r\n")))
 
     def send(self, response: Response) -> bool:
         """Send head and body; True when all of it is with the transport."""
         connection = self._connection
         exchange = self.exchange
         transport = connection.transport
+        body = response.body
+        if body is not None and not isinstance(body, bytes):
+            self._source = body  # from here on `end` sees to it
         if exchange is None or transport.is_closing():
             raise ClientGoneError("the client left before its answer")
         request = exchange.request
@@ -131,15 +142,15 @@ class Http1Sink:
             self.closing = self.linger = True
         if service.draining:
             self.closing = True
-        self.began = True
         head = response.wire_head
         if head is None:
             head = response.wire_head = encode_head(response, exchange.site.server_line)
+        self.began = True
         date = b"" if response.dated else service.clock.date_line
-        body = response.body
         if request.method == b"HEAD" or response.status in NO_CONTENT:
-            if body is not None and not isinstance(body, bytes):
-                body.cancel()
+            if self._source is not None:
+                self._source.cancel()
+                self._source = None
             body = b""
         if body is None or isinstance(body, bytes):
             self._send_whole(head, date, body or b"", request.minor_version)
@@ -161,7 +172,6 @@ class Http1Sink:
             transport.writelines((b"".join((head, date, line)), body))
 
     def _stream(self, head: bytes, date: bytes, body: Source, minor_version: int) -> bool:
-        self._source = body
         self._finished = False
         self._chunked = False
         self._remaining = -1
@@ -205,12 +215,12 @@ class Http1Sink:
         self.began = self.closing = self.tunnelled = True
         head = encode_head(response, b"")
         date = b"" if response.dated else service.clock.date_line
-        connection.transport.write(b"".join((head, date, b"Connection: upgrade\r\n\r\n", early)))
-        if connection.buffer:
-            upstream.write(connection.buffer)
-            connection.buffer = b""
+        connection.transport.write(b"".join((head, date, b"Connection: upgrade\r\n\r\n")))
+        ahead, connection.buffer = connection.buffer, b""
         tunnel = Tunnel(service, exchange.site.tunnel_timeout_s)
-        tunnel.join(connection.transport, upstream)
+        tunnel.join(connection.transport, upstream, ahead, early)
+        if self.paused:
+            upstream.pause_reading()
         try:
             await tunnel.closed
         finally:
@@ -305,7 +315,7 @@ class Http1Sink:
 
     def stalled(self) -> bool:
         """Whether the client has read nothing since `mark`."""
-        return self.unsent() - self._progress() >= self._mark
+        return self._mark is not None and self.unsent() - self._progress() >= self._mark
 
     def _progress(self) -> int:
         return self.exchange.body_bytes if self.exchange is not None else 0

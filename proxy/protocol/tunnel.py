@@ -28,8 +28,13 @@ class Tunnel:
         self.sent = 0  # bytes to the client
         self.received = 0
 
-    def join(self, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
-        """Take both transports, whose reading is paused, and let the bytes flow."""
+    def join(
+        self, client: asyncio.Transport, upstream: asyncio.Transport, ahead: bytes, early: bytes
+    ) -> None:
+        """Take both transports, whose reading is paused, and let the bytes flow.
+
+        `ahead` is what the client has sent already, `early` the upstream.
+        """
         one, other = End(self, client), End(self, upstream)
         one.peer, other.peer = other, one
         self.ends = (one, other)
@@ -38,14 +43,18 @@ class Tunnel:
         for end in self.ends:
             end.transport.resume_reading()
         self.moved()
+        for end, held in ((one, ahead), (other, early)):
+            if held:
+                end.data_received(held)
 
     def moved(self) -> None:
         """Something passed; the idle time begins anew."""
         self.service.deadlines.set(self, self.service.loop.time() + self.idle_s)
 
     def on_deadline(self, now: float) -> None:
-        """Nothing has moved for too long."""
-        self.close()
+        """Nothing has moved for too long: who has not read its rest by now will not do it."""
+        for end in self.ends or ():
+            end.transport.abort()
 
     def close(self) -> None:
         """End both sides; what they hold is still sent."""
@@ -53,12 +62,13 @@ class Tunnel:
             end.transport.close()
 
     def lost(self, end: "End") -> None:
-        """One side is gone, so the other goes too."""
-        if end.peer.transport.is_closing() or end.peer.gone:
-            self.service.deadlines.forget(self)
-            if not self.closed.done():
-                self.closed.set_result(None)
-        end.peer.transport.close()
+        """One side is gone, so the other goes too, once it has all that was meant for it."""
+        if not end.peer.gone:
+            end.peer.transport.close()
+            return
+        self.service.deadlines.forget(self)
+        if not self.closed.done():
+            self.closed.set_result(None)
 
 
 class End(asyncio.Protocol):
