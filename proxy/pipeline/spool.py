@@ -152,7 +152,7 @@ class Spool:
         self._hold_back()
 
     def _hold_back(self) -> None:
-        """Pause the upstream while too much is here, resume it when half of that is gone."""
+        """Pause the upstream while too much is here, resume it when there is room again."""
         if self._ended:
             return
         bound = self._memory_bytes if self._disk_failed else self._memory_bytes + BACKLOG_BYTES
@@ -161,7 +161,7 @@ class Spool:
             if self._held > bound or waiting >= self._limit_bytes:
                 self._source_paused = True
                 self._source.pause()
-        elif self._held <= bound // 2 and waiting <= self._limit_bytes // 2:
+        elif self._held <= bound // 2 and waiting < self._limit_bytes:
             self._source_paused = False
             self._source.resume()
 
