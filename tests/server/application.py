@@ -57,8 +57,11 @@ def digest() -> Response:
 
 
 @app.get("/bytes/<int:size>")
-def give_bytes(size: int) -> bytes:
-    return b"0123456789abcdef" * (size // 16)
+def give_bytes(size: int) -> Response:
+    """A content of `size` bytes, a multiple of 16, produced piece by piece."""
+    piece = b"0123456789abcdef" * 4096
+    pieces = (piece[: size - begin] for begin in range(0, size, len(piece)))
+    return Response(pieces, headers={"Content-Length": str(size)})
 
 
 @app.get("/events/<gate>")
