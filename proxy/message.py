@@ -131,7 +131,8 @@ class Request:
     octets decoded, the rest of the escapes upper-case) and is what routes match and upstreams get;
     it is b"*" for `OPTIONS *`. `query` is without its "?", None when there was none.
     `authority` is host[:port] in lower case as the client named it, b"" when an HTTP/1.0 client
-    named none; `host` is the same without the port.
+    named none; `host` is the same without the port. `persistent` says that the client wants the
+    connection kept. Without a `body` it may be shared by many exchanges.
     """
 
     __slots__ = (
@@ -142,6 +143,7 @@ class Request:
         "method",
         "minor_version",
         "path",
+        "persistent",
         "query",
         "target",
     )
@@ -156,7 +158,7 @@ class Request:
         query: bytes | None,
         authority: bytes,
         host: bytes,
-        body: RequestBody | None = None,
+        persistent: bool = False,
     ) -> None:
         self.method = method
         self.target = target
@@ -166,7 +168,8 @@ class Request:
         self.query = query
         self.authority = authority
         self.host = host
-        self.body = body
+        self.persistent = persistent
+        self.body: RequestBody | None = None
 
 
 class Response:

@@ -21,22 +21,20 @@ from proxy.errors import (
     BadRequestError,
     HeadersTooLargeError,
     HttpError,
-    MethodNotAllowedError,
     RequestTimeoutError,
     TargetTooLongError,
 )
 from proxy.message import Fields, Request
-from proxy.pipeline.admit import ALLOW, admit
+from proxy.pipeline.admit import admit
 from proxy.pipeline.engine import run
 from proxy.pipeline.exchange import Exchange, Peer
 from proxy.pipeline.fail import fail
 from proxy.protocol.deadlines import NEVER
+from proxy.protocol.http1_head import read_head
 from proxy.protocol.http1_sink import Http1Sink
 from proxy.protocol.peer import peer_of
 from proxy.protocol.request_body import IncomingBody
-from proxy.rules.framing import request_framing
-from proxy.rules.heads import check_unfinished, parse_request_head, parse_request_line
-from proxy.rules.target import parse_target
+from proxy.rules.heads import check_unfinished, parse_request_line
 
 if TYPE_CHECKING:
     from proxy.protocol.service import Service
@@ -194,7 +192,7 @@ class Http1(asyncio.Protocol):
                 self._check_unfinished(buffer)
                 return False
             self._check_size(buffer, end)
-            request, length = self._read_head(buffer[: end + 4])
+            request, length = read_head(buffer[: end + 4], service.limits.header_count)
         except HttpError as error:
             self._fail(exchange, error)
             return True
@@ -215,26 +213,6 @@ class Http1(asyncio.Protocol):
             self.buffer = rest
         run(exchange, admit)
         return True
-
-    def _read_head(self, head: bytes) -> tuple[Request, int]:
-        method, target, minor, fields = parse_request_head(head)
-        if len(fields.lines) > self.service.limits.header_count:
-            raise HeadersTooLargeError(f"{len(fields.lines)} field lines")
-        if method == b"CONNECT":
-            raise MethodNotAllowedError("CONNECT is for forward proxies", ALLOW)
-        length = request_framing(minor, fields)
-        parsed = parse_target(method, target, fields.get_all(b"host"), minor)
-        request = Request(
-            method,
-            target,
-            minor,
-            fields,
-            parsed.path,
-            parsed.query,
-            parsed.authority,
-            parsed.host,
-        )
-        return request, length
 
     def _check_size(self, buffer: bytes, end: int) -> None:
         limits = self.service.limits

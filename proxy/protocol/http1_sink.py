@@ -91,12 +91,7 @@ class Http1Sink:
         """A new exchange; decides whether the connection outlives it. RFC 9112 §9.3."""
         self.exchange = exchange
         self.began = False
-        request = exchange.request
-        connection = request.fields.get(b"connection")
-        if request.minor_version:
-            if connection is not None and b"close" in _options(connection):
-                self.closing = True
-        elif connection is None or b"keep-alive" not in _options(connection):
+        if not exchange.request.persistent:
             self.closing = True
 
     def end(self) -> None:
@@ -319,10 +314,6 @@ class Http1Sink:
 
     def _progress(self) -> int:
         return self.exchange.body_bytes if self.exchange is not None else 0
-
-
-def _options(value: bytes) -> list[bytes]:
-    return [option.strip(b" \t") for option in value.lower().split(b",")]
 
 
 def reset(transport: asyncio.Transport) -> None:

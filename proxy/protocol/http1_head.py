@@ -1,0 +1,64 @@
+"""A request head, from bytes to a Request: parsed, framed, its target understood.
+
+Clients repeat themselves: the heads of a page's pictures differ in one line, those of a script
+that polls in none. So requests without content are remembered by their bytes, in a table that is
+emptied when it is full: a client that never repeats itself costs the others no more than that.
+"""
+
+from typing import Final
+
+from proxy.errors import HeadersTooLargeError, MethodNotAllowedError
+from proxy.message import Request
+from proxy.pipeline.admit import ALLOW
+from proxy.rules.framing import request_framing
+from proxy.rules.heads import parse_request_head
+from proxy.rules.target import parse_target
+
+# 1024 heads of at most 2 KiB, and what was made of them: some 8 MiB of a worker.
+REMEMBERED: Final = 1024
+REMEMBERED_BYTES: Final = 2048
+
+_remembered: dict[bytes, Request] = {}
+
+
+def read_head(head: bytes, header_count: int) -> tuple[Request, int]:
+    """Return the request, which may be shared, and the length of its content, or CHUNKED.
+
+    `head` ends with the empty line. A request with content is never shared. Raises
+    BadRequestError, HeadersTooLargeError, MethodNotAllowedError, NotImplementedMethodError,
+    VersionError.
+    """
+    request = _remembered.get(head)
+    if request is not None:
+        return request, 0
+    method, target, minor, fields = parse_request_head(head)
+    if len(fields.lines) > header_count:
+        raise HeadersTooLargeError(f"{len(fields.lines)} field lines")
+    if method == b"CONNECT":
+        raise MethodNotAllowedError("CONNECT is for forward proxies", ALLOW)
+    length = request_framing(minor, fields)
+    parsed = parse_target(method, target, fields.get_all(b"host"), minor)
+    request = Request(
+        method,
+        target,
+        minor,
+        fields,
+        parsed.path,
+        parsed.query,
+        parsed.authority,
+        parsed.host,
+        persists(minor, fields.get(b"connection")),
+    )
+    if not length and len(head) <= REMEMBERED_BYTES:
+        if len(_remembered) >= REMEMBERED:
+            _remembered.clear()
+        _remembered[head] = request
+    return request, length
+
+
+def persists(minor_version: int, connection: bytes | None) -> bool:
+    """Whether the client wants the connection kept after this request. RFC 9112 §9.3."""
+    if connection is None:
+        return minor_version > 0
+    options = [option.strip(b" \t") for option in connection.lower().split(b",")]
+    return b"close" not in options and (minor_version > 0 or b"keep-alive" in options)
