@@ -4,7 +4,7 @@ Bytes from the wire stay bytes. Field names keep the spelling they came with (th
 unchanged), and look-ups are by lower-case name. Nothing here does I/O.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Protocol
 
 FieldLine = tuple[bytes, bytes]
@@ -14,10 +14,11 @@ NO_LENGTH = -1
 class Fields:
     """The field lines of one message, in the order in which they came.
 
-    Treat as immutable: an index by lower-case name is built once. RFC 9110 §5.
+    Treat as immutable: an index by lower-case name is built once. `get` returns the value of a
+    lower-case name, several lines combined by RFC 9110 §5.3, or None.
     """
 
-    __slots__ = ("_index", "lines")
+    __slots__ = ("_index", "get", "lines")
 
     def __init__(self, lines: Iterable[FieldLine] = ()) -> None:
         self.lines: list[FieldLine] = list(lines)
@@ -30,10 +31,8 @@ class Fields:
             else:
                 index[key] = held + (b"; " if key == b"cookie" else b", ") + value
         self._index = index
-
-    def get(self, name: bytes) -> bytes | None:
-        """Return the value of lower-case `name`, several lines combined by RFC 9110 §5.3."""
-        return self._index.get(name)
+        # As a method of ours it would cost every look-up a call more.
+        self.get: Callable[[bytes], bytes | None] = index.get
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Return the values of lower-case `name`, one for each line."""

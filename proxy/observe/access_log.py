@@ -22,11 +22,7 @@ Format = Literal["combined", "json"]
 Entry = tuple[
     str,  # client
     str,  # clock.log_time
-    bytes,  # method, b"" when the request was not understood
-    bytes,  # target
-    int,  # minor version
-    bytes | None,  # Referer
-    bytes | None,  # User-Agent
+    Request | None,  # None when it was not understood
     int,  # status
     int,  # bytes sent
     float,  # duration
@@ -95,21 +91,19 @@ class AccessLog:
         """
         if self._outlet is None:
             return
-        time = self._clock.log_time
-        if request is None:
-            entry: Entry = (
-                client, time, b"", b"", 0, None, None,
-                status, sent_bytes, duration_s, upstream_s, request_id,
-            )  # fmt: skip
-        else:
-            get = request.fields.get
-            entry = (
-                client, time, request.method, request.target, request.minor_version,
-                get(b"referer"), get(b"user-agent"),
-                status, sent_bytes, duration_s, upstream_s, request_id,
-            )  # fmt: skip
         entries = self._entries
-        entries.append(entry)
+        entries.append(
+            (
+                client,
+                self._clock.log_time,
+                request,
+                status,
+                sent_bytes,
+                duration_s,
+                upstream_s,
+                request_id,
+            )
+        )
         if len(entries) >= self._limit:
             self.flush()
 
@@ -192,16 +186,15 @@ def _combined_lines(entries: list[Entry]) -> bytes:
     lines: list[str] = []
     append = lines.append
     clients, targets, values = _clients, _targets, _values
-    for (
-        client, time, method, target, minor, referer, agent,
-        status, sent, duration, upstream, request_id,
-    ) in entries:  # fmt: skip
+    for client, time, request, status, sent, duration, upstream, request_id in entries:
         upstream_text = "-" if upstream < 0 else f"{upstream:.6f}"
         id_text = request_id.decode() if request_id.isalnum() else escape(request_id) or "-"
-        if method:
+        if request is not None:
+            get = request.fields.get
             append(
-                f'{clients[client]} - - {time} "{values[method]} {targets[target]} HTTP/1.{minor}"'
-                f' {status} {sent} "{values[referer]}" "{values[agent]}"'
+                f'{clients[client]} - - {time} "{values[request.method]} {targets[request.target]}'
+                f' HTTP/1.{request.minor_version}" {status} {sent}'
+                f' "{values[get(b"referer")]}" "{values[get(b"user-agent")]}"'
                 f" {duration:.6f} {upstream_text} {id_text}\n"
             )
         else:
@@ -212,20 +205,20 @@ def _combined_lines(entries: list[Entry]) -> bytes:
     return "".join(lines).encode("ascii")
 
 
-class _Line(msgspec.Struct, frozen=True):
+class _Line(msgspec.Struct, kw_only=True):
     """One line of the JSON format; the names are what users see."""
 
     time: str
     client: str
-    method: str | None
-    target: str | None
-    protocol: str | None
+    method: str | None = None
+    target: str | None = None
+    protocol: str | None = None
     status: int
     bytes: int
     duration_s: float
     upstream_s: float | None
-    referer: str | None
-    user_agent: str | None
+    referer: str | None = None
+    user_agent: str | None = None
     request_id: str | None
 
 
@@ -238,24 +231,24 @@ def _json_lines(entries: list[Entry]) -> bytes:
 
 
 def _line(entry: Entry, time: str) -> _Line:
-    (
-        client, _, method, target, minor, referer, agent,
-        status, sent, duration, upstream, request_id,
-    ) = entry  # fmt: skip
-    return _Line(
+    client, _, request, status, sent, duration, upstream, request_id = entry
+    line = _Line(
         time=time,
         client=client,
-        method=_text(method) if method else None,
-        target=_text(target) if method else None,
-        protocol=f"HTTP/1.{minor}" if method else None,
         status=status,
         bytes=sent,
         duration_s=round(duration, 6),
         upstream_s=None if upstream < 0 else round(upstream, 6),
-        referer=None if referer is None else _text(referer),
-        user_agent=None if agent is None else _text(agent),
         request_id=_text(request_id) if request_id else None,
     )
+    if request is not None:
+        referer, agent = request.fields.get(b"referer"), request.fields.get(b"user-agent")
+        line.method = _text(request.method)
+        line.target = _text(request.target)
+        line.protocol = f"HTTP/1.{request.minor_version}"
+        line.referer = None if referer is None else _text(referer)
+        line.user_agent = None if agent is None else _text(agent)
+    return line
 
 
 def _text(value: bytes) -> str:
