@@ -1,7 +1,6 @@
 """A real proxyd: `proxyd run` on a proxy.toml, and what can be seen of it from outside."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -141,8 +140,3 @@ def memory_kib(pid: int, key: str = "VmRSS") -> int:
 def forget_peak(pid: int) -> None:
     """Let VmHWM begin anew at what the process holds now (proc(5), clear_refs)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
-def descriptors(pid: int) -> int:
-    """Return how many descriptors a process has open. Linux."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
