@@ -189,6 +189,7 @@ class IncomingBody:
             return
         self._want()
         while True:
+            self._check()
             if self._pieces:
                 data = b"".join(self._pieces)
                 self._pieces.clear()
