@@ -89,8 +89,8 @@ def parse_fields(block: bytes) -> Fields:
         _parser = httptools.HttpResponseParser(_collector)
         raise BadRequestError("malformed field lines: they end too early")
     fields = Fields(lines)
-    # After "Connection: close" llhttp takes no other message.
-    if fields.get(b"connection") not in _KEPT_ALIVE:
+    # After "Connection: close" llhttp takes no other message; it means Proxy-Connection as well.
+    if fields.get(b"connection") not in _KEPT_ALIVE or b"proxy-connection" in fields:
         _parser = httptools.HttpResponseParser(_collector)
     return fields
 

@@ -83,6 +83,14 @@ def test_no_block_changes_how_the_next_one_is_read(
     assert parse_fields(block).lines == lines
 
 
+@pytest.mark.parametrize("name", [b"Connection", b"Proxy-Connection", b"Upgrade", b"Trailer"])
+@pytest.mark.parametrize("value", [b"close", b"CLOSE", b"x, close", b"upgrade", b"keep-alive", b""])
+def test_no_field_of_one_message_ends_the_reading_of_others(name: bytes, value: bytes) -> None:
+    parse_fields(b"%b: %b\r\nConnection: upgrade\r\n\r\n" % (name, value))
+    parse_fields(b"%b: %b\r\n\r\n" % (name, value))
+    assert parse_fields(b"A: b\r\n\r\n").lines == [(b"A", b"b")]
+
+
 NAMES = st.from_regex(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,20}", fullmatch=True).filter(
     lambda name: name.lower() not in {b"content-length", b"transfer-encoding"}
 )
@@ -95,6 +103,7 @@ VALUES = st.from_regex(
 def test_parsing_undoes_writing(lines: list[tuple[bytes, bytes]]) -> None:
     block = b"".join(b"%b: %b\r\n" % line for line in lines) + b"\r\n"
     assert parse_fields(block).lines == lines
+    assert parse_fields(block).lines == lines  # and leaves the parser ready for another
 
 
 @pytest.mark.parametrize(
