@@ -127,8 +127,9 @@ class Request:
     """One request as it was understood, after framing and target were found valid.
 
     `target` is as received; `path` is normalised (RFC 3986 §6.2.2: dot segments gone, unreserved
-    octets decoded, the rest of the escapes upper-case) and is what routes match and upstreams get;
-    it is b"*" for `OPTIONS *`. `query` is without its "?", None when there was none.
+    octets decoded, the rest of the escapes upper-case) and is what upstreams get; `route_path` has
+    every escape decoded, and is what routes match. Both are b"*" for `OPTIONS *`. `query` is
+    without its "?", None when there was none.
     `authority` is host[:port] in lower case as the client named it, b"" when an HTTP/1.0 client
     named none; `host` is the same without the port. `persistent` says that the client wants the
     connection kept. Without a `body` it may be shared by many exchanges.
@@ -144,6 +145,7 @@ class Request:
         "path",
         "persistent",
         "query",
+        "route_path",
         "target",
     )
 
@@ -164,6 +166,7 @@ class Request:
         self.minor_version = minor_version
         self.fields = fields
         self.path = path
+        self.route_path = path
         self.query = query
         self.authority = authority
         self.host = host

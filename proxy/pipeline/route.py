@@ -8,10 +8,12 @@ def route(exchange: Exchange) -> Step:
     """Choose the route, and refuse content that is over its limit before any of it is read."""
     request = exchange.request
     host = request.host
-    path = request.path
+    path = request.route_path
     for candidate in exchange.site.routes:
         if candidate.matches(host, path):
             exchange.route = candidate
+            if path is not request.path and not candidate.holds(request.path):
+                raise NotFoundError("the prefix of the route is written with escapes")
             body = request.body
             if body is not None:
                 body.limit_bytes = candidate.body_limit

@@ -59,6 +59,11 @@ class Route:
         self.catalog: Catalog | None = None
         self.group: Group | None = None
 
+    def holds(self, path: bytes) -> bool:
+        """Whether `path`, as it is spelled, has the prefix that is cut off before it is used."""
+        cut = self.strip_prefix or (self.prefix[:-1] if self.catalog is not None else b"")
+        return path.startswith(cut)
+
     def matches(self, host: bytes, path: bytes) -> bool:
         """Whether this route answers; paths match whole segments."""
         if self.prefix:

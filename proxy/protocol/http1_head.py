@@ -12,7 +12,7 @@ from proxy.message import Request
 from proxy.pipeline.admit import ALLOW
 from proxy.rules.framing import request_framing
 from proxy.rules.heads import parse_request_head
-from proxy.rules.target import parse_target
+from proxy.rules.target import as_applications_see, parse_target
 
 # 1024 heads of at most 2 KiB, and what was made of them: some 8 MiB of a worker.
 REMEMBERED: Final = 1024
@@ -49,6 +49,7 @@ def read_head(head: bytes, header_count: int) -> tuple[Request, int]:
         parsed.host,
         persists(minor, fields.get(b"connection")),
     )
+    request.route_path = as_applications_see(parsed.path)
     if not length and len(head) <= REMEMBERED_BYTES:
         if len(_remembered) >= REMEMBERED:
             _remembered.clear()

@@ -24,10 +24,12 @@ _BWS = rb"[ \t]*+"
 _EXTENSION = rb"%b;%b%b(?:%b=%b(?:%b|%b))?" % (_BWS, _BWS, _TOKEN, _BWS, _BWS, _TOKEN, _QUOTED)
 # 16 digits are 64 bits.
 _LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:%b)*+\r\n" % _EXTENSION)
+_PLAIN_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
 _LINE_BEGIN = re.compile(rb"[0-9A-Fa-f]{1,16}(?:[\t ;\r]|\Z)")
 
 # What must not change after the content was judged: framing, routing, request modifiers,
-# authentication, what the content is (RFC 9110 §6.5.1), and what proxyd says of the client.
+# authentication, what the content is (RFC 9110 §6.5.1), and what proxyd says of the client (with
+# all of X-Forwarded-*).
 FORBIDDEN_TRAILERS = frozenset(
     b"""
     age authorization cache-control connection content-encoding content-length content-location
@@ -35,7 +37,6 @@ FORBIDDEN_TRAILERS = frozenset(
     if-modified-since if-none-match if-range if-unmodified-since keep-alive location max-forwards
     pragma proxy proxy-authenticate proxy-authentication-info proxy-authorization proxy-connection
     range retry-after set-cookie te trailer transfer-encoding upgrade vary via www-authenticate
-    x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto
     x-real-ip x-request-id
     """.split()
 )
@@ -90,10 +91,29 @@ class ChunkedDecoder:
             elif state == _DATA_END:
                 at = self._end_data(data, at)
             elif state == _LINE_STATE:
-                at = self._take_line(data, at)
+                if not self._held:
+                    at = self._take_whole_chunks(data, at, pieces)
+                if at < end:
+                    at = self._take_line(data, at)
             else:
                 return pieces, self._take_trailers(data, at)
         return pieces, None
+
+    def _take_whole_chunks(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        """Take chunks that are all here, without extensions; return the position behind them.
+
+        Who sends many tiny chunks shall not hold the loop for long.
+        """
+        match = _PLAIN_LINE.match(data, at)
+        while match is not None:
+            begin = match.end()
+            stop = begin + int(match[1], 16)
+            if stop == begin or data[stop : stop + 2] != b"\r\n":
+                break
+            pieces.append(data[begin:stop])
+            at = stop + 2
+            match = _PLAIN_LINE.match(data, at)
+        return at
 
     def _end_data(self, data: bytes, at: int) -> int:
         """Take the CRLF behind a chunk's data; return the position behind what was taken."""
@@ -154,10 +174,14 @@ class ChunkedDecoder:
             return None
         if stop > 2:
             fields = parse_fields(bytes(held[:stop]))
-            self.trailers = Fields(
-                line for line in fields.lines if line[0].lower() not in FORBIDDEN_TRAILERS
-            )
+            self.trailers = Fields(line for line in fields.lines if _may_trail(line[0]))
         return bytes(held[stop:])
+
+
+def _may_trail(name: bytes) -> bool:
+    """Whether a trailer field is passed on; "_" counts as "-", which WSGI makes the same."""
+    key = name.lower().replace(b"_", b"-")
+    return key not in FORBIDDEN_TRAILERS and not key.startswith(b"x-forwarded-")
 
 
 def encode_chunk(data: bytes) -> bytes:

@@ -106,6 +106,18 @@ def decode_path(path: bytes) -> str | None:
     return path.decode("utf-8", "surrogateescape")
 
 
+def as_applications_see(path: bytes) -> bytes:
+    """Return a normalised path with every escape decoded, which is what routes must judge.
+
+    WSGI decodes all escapes before an application compares, so "/%40admin" and "/@admin" are one
+    path to it, and so are "/a%2Fb" and "/a/b".
+    """
+    if b"%" not in path:
+        return path
+    path = _ESCAPE.sub(_octet, path)
+    return _without_dot_segments(path) if b"/." in path else path
+
+
 def _read_host(values: list[bytes], minor_version: int) -> tuple[bytes, bytes]:
     """Exactly one valid Host, but none or an empty one from HTTP/1.0. RFC 9112 §3.2.
 

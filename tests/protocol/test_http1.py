@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.message import Response
 from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.respond import respond
+from proxy.pipeline.site import Route
 from proxy.protocol.service import ClientLimits
 from tests.protocol.wire import Wire
 
@@ -370,3 +371,13 @@ async def test_an_error_page_is_json_for_who_asks_for_json() -> None:
     out = wire.send(b"TRACE / HTTP/1.1\r\nHost: h\r\nAccept: application/json\r\n\r\n")
     assert b"Content-Type: application/json\r\n" in out
     assert b'"status": 405' in out
+
+
+@pytest.mark.parametrize("target", [b"/%40adm/a", b"/%40adm%2Fa", b"/x/..%2F%40adm/a"])
+async def test_escapes_are_no_way_around_a_route(target: bytes) -> None:
+    def other(exchange: Exchange) -> Step:
+        raise AssertionError("the request passed the route by")
+
+    wire = Wire(hello)
+    wire.site.routes = (Route("guarded", hello, b"/@adm/*"), Route("rest", other))
+    assert wire.send(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target).startswith(OK)

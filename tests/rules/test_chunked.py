@@ -225,3 +225,10 @@ def test_chunks_are_written_as_they_are_read() -> None:
     assert last_chunk(None) == b"0\r\n\r\n"
     assert last_chunk(Fields()) == b"0\r\n\r\n"
     assert last_chunk(Fields([(b"A", b"b")])) == b"0\r\nA: b\r\n\r\n"
+
+
+@pytest.mark.parametrize("name", [b"X_Forwarded_For", b"X-Forwarded-User", b"content_length"])
+def test_a_trailer_cannot_say_in_other_letters_what_it_may_not_say(name: bytes) -> None:
+    decoder = ChunkedDecoder(4096, 8192)
+    assert decoder.decode(b"0\r\n%b: x\r\nA: b\r\n\r\n" % name) == ([], b"")
+    assert decoder.trailers.lines == [(b"A", b"b")]

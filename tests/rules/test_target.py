@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequestError
-from proxy.rules.target import Target, decode_path, parse_target, read_authority
+from proxy.rules.target import (
+    Target,
+    as_applications_see,
+    decode_path,
+    parse_target,
+    read_authority,
+)
 
 
 def path_of(target: bytes) -> bytes:
@@ -254,3 +260,18 @@ def test_every_file_name_can_be_asked_for(name: bytes) -> None:
     safe = b"\x00" not in name and b"/" not in name and name not in {b".", b".."}
     if safe:
         assert decode_path(path_of(path)) == "/" + name.decode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize(
+    ("path", "seen"),
+    [
+        (b"/a/b", b"/a/b"),
+        (b"/%40adm/a", b"/@adm/a"),
+        (b"/static%2Fa", b"/static/a"),
+        (b"/a%2F..%2Fb", b"/b"),
+        (b"/a/%2E%2E/b", b"/b"),
+        (b"/%25", b"/%"),
+    ],
+)
+def test_routes_judge_what_applications_see(path: bytes, seen: bytes) -> None:
+    assert as_applications_see(path) == seen
