@@ -1,17 +1,14 @@
 """One proxyd for most of these tests: WSGI servers, files, and an upstream that is the test."""
 
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from websockets.sync.server import ServerConnection, serve
 
-from tests.server import application
-from tests.server.daemon import Daemon, short_folder
+from tests.server.daemon import Daemon, serving
 from tests.server.upstream import Upstream
 
 # Routes that differ in one thing only; all of them lead to the `upstream` of the test.
@@ -153,32 +150,17 @@ def full_port() -> Iterator[int]:
             yield port
 
 
-def write_site(folder: Path) -> None:
-    """Write an application and some files."""
-    shutil.copy(application.__file__, folder)
-    static = folder / "static"
-    static.mkdir()
-    (static / "page.html").write_text("<!doctype html><title>static</title><p>a file\n")
-    (static / "style.css").write_text("body { color: #123 }\n" * 100)
-
-
 @pytest.fixture(scope="session")
 def daemon(listening: Upstream, websocket_port: int, full_port: int) -> Iterator[Daemon]:
     """Run one proxyd, and see at the end that nothing is left of it."""
-    folder = short_folder()
-    write_site(folder)
     ports = {"port": listening.port, "websocket_port": websocket_port, "full_port": full_port}
     configuration = CONFIGURATION
     for name, port in ports.items():
         configuration = configuration.replace(f"{{{name}}}", str(port))
-    running = Daemon(folder, configuration)
-    try:
+    with serving(configuration) as running:
         yield running
         assert running.stop() == 0
         running.check_clean()
-    finally:
-        running.kill()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -191,18 +173,7 @@ def upstream(listening: Upstream, daemon: Daemon) -> Iterator[Upstream]:
 @pytest.fixture
 def start() -> Iterator[Callable[..., Daemon]]:
     """Give a function that starts a proxyd of this test's own, beside the same application."""
-    started: list[Daemon] = []
-    folders: list[Path] = []
-
-    def run(configuration: str, *, workers: int = 1) -> Daemon:
-        folder = short_folder()
-        folders.append(folder)
-        write_site(folder)
-        started.append(Daemon(folder, configuration, workers=workers))
-        return started[-1]
-
-    yield run
-    for running in started:
-        running.kill()
-    for folder in folders:
-        shutil.rmtree(folder)
+    with ExitStack() as stack:
+        yield lambda configuration, **options: stack.enter_context(
+            serving(configuration, **options)
+        )

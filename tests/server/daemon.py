@@ -2,14 +2,18 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.process.running import alive, wait_for
+from tests.server import application
 from tests.server.wire import Message, Wire, connect
 
 PROXYD = Path(sys.executable).with_name("proxyd")
@@ -128,6 +132,25 @@ class Daemon:
         """End it whatever it does; for what a failed test leaves behind."""
         self.process.kill()
         self.process.wait()
+
+
+@contextmanager
+def serving(configuration: str, *, workers: int = 1) -> Iterator[Daemon]:
+    """Run proxyd in a folder of its own, with the application and some files in it."""
+    folder = short_folder()
+    shutil.copy(application.__file__, folder)
+    static = folder / "static"
+    static.mkdir()
+    (static / "page.html").write_text("<!doctype html><title>static</title><p>a file\n")
+    (static / "style.css").write_text("body { color: #123 }\n" * 100)
+    running = None
+    try:
+        running = Daemon(folder, configuration, workers=workers)
+        yield running
+    finally:
+        if running is not None:
+            running.kill()
+        shutil.rmtree(folder)
 
 
 def memory_kib(pid: int, key: str = "VmRSS") -> int:
