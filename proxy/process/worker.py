@@ -13,6 +13,8 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -150,13 +152,19 @@ class Worker:
         flush_at = 0.0
         while True:
             now = service.loop.time()
-            self.clock.tick()
-            service.deadlines.sweep(now)
-            for group in self.parts.groups.values():
-                group.sweep(now)
+            duties: list[Callable[[], None]] = [
+                self.clock.tick,
+                partial(service.deadlines.sweep, now),
+            ]
+            duties += [partial(group.sweep, now) for group in self.parts.groups.values()]
             if now >= flush_at:
-                self.parts.access_log.flush()
+                duties.append(self.parts.access_log.flush)
                 flush_at = now + self.config.log.flush_interval
+            for duty in duties:
+                try:
+                    duty()
+                except Exception:  # one that fails must not end the others, nor the next turn
+                    log.exception("a duty of the timer failed")
             await asyncio.sleep(TICK_S)
 
 
