@@ -8,7 +8,6 @@ from proxy.pipeline.route import route
 
 # What a server that passes any method on can name. RFC 9110 §9.3.7.
 ALLOW = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
-OPTIONS_ANSWER = Response(204, list(ALLOW))
 
 
 def admit(exchange: Exchange) -> Step:
@@ -23,7 +22,7 @@ def admit(exchange: Exchange) -> Step:
     if request.method == b"OPTIONS" and stops_here(
         request.path, request.fields.get(b"max-forwards")
     ):
-        exchange.response = OPTIONS_ANSWER
+        exchange.response = Response(204, list(ALLOW))
         return respond
     return route
 

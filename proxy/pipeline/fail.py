@@ -61,9 +61,11 @@ def fail(exchange: Exchange) -> Step:
     )
     if exchange.sink.began:
         return finish
-    exchange.response = error_response(error, request.fields.get(b"accept"))
+    exchange.response = response = error_response(error, request.fields.get(b"accept"))
     if exchange.route is not None and exchange.route.headers:
-        exchange.response.fields += exchange.route.headers
+        # What the page says of itself stays: it is not the file or answer that they are meant for.
+        own = {name.lower() for name, _ in response.fields}
+        response.fields += [line for line in exchange.route.headers if line[0].lower() not in own]
     if error.close:
         exchange.sink.closing = True
     return respond

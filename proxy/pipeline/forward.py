@@ -29,22 +29,22 @@ _id_numbers = itertools.count(1)
 
 def forward(exchange: Exchange) -> Wait:
     """Begin to talk to the route's upstream."""
-    return Wait(ask(exchange))
-
-
-async def ask(exchange: Exchange) -> Step:
-    """Send the request, await the head of the answer, and make a Response of it."""
     route = exchange.route
     if route is None or route.group is None:
         raise RuntimeError("forward without an upstream")
+    exchange.upstream_name = route.group.name  # from now on a client that leaves ends this
+    return Wait(ask(exchange, route, route.group))
+
+
+async def ask(exchange: Exchange, route: "Route", group: "Group") -> Step:
+    """Send the request, await the head of the answer, and make a Response of it."""
     body = exchange.request.body
-    exchange.upstream_name = route.group.name
     if body is None:
-        return await attempt(exchange, route, route.group, None)
+        return await attempt(exchange, route, group, None)
     try:
         if route.buffer_request:
             await body.collect()
-        return await attempt(exchange, route, route.group, body)
+        return await attempt(exchange, route, group, body)
     finally:
         await body.close()
 
@@ -55,7 +55,9 @@ async def attempt(
     """Ask once, and again as long as idle connections turn out to be closed."""
     request = exchange.request
     upgrade = wanted_protocol(request)
-    head = request_head(exchange, route, body, upgrade)
+    # Once: content that is still coming has a length as soon as its end is here.
+    chunked = body is not None and (body.length is None or bool(body.trailers))
+    head = request_head(exchange, route, body, chunked, upgrade)
     inform = partial(pass_interim, exchange)
     repeatable = body is None or route.buffer_request
     while True:
@@ -64,7 +66,7 @@ async def attempt(
         began_at = exchange.sink.now()
         answer = connection.begin(request.method, inform, upgrade is not None, route.read_timeout_s)
         try:
-            response = await converse(connection, answer, head, body)
+            response = await converse(connection, answer, head, body, chunked)
         except StaleConnectionError:
             if not may_retry(request.method, reused, False, repeatable):
                 raise
@@ -82,14 +84,15 @@ async def converse(
     answer: "asyncio.Future[UpstreamResponse]",
     head: bytes,
     body: RequestBody | None,
+    chunked: bool,
 ) -> "UpstreamResponse":
     """Send the request and await the answer's head; whatever ends this early ends both."""
     try:
-        whole = None if body is None or body.trailers else body.in_memory()
+        whole = None if body is None or chunked else body.in_memory()
         if body is None or whole is not None:
             connection.send(head + whole if whole else head)
             return await answer
-        return await converse_streaming(connection, answer, head, body)
+        return await converse_streaming(connection, answer, head, body, chunked)
     except BaseException:
         connection.give_up(answer)
         raise
@@ -100,9 +103,11 @@ async def converse_streaming(
     answer: "asyncio.Future[UpstreamResponse]",
     head: bytes,
     body: RequestBody,
+    chunked: bool,
 ) -> "UpstreamResponse":
     """Send the content as the upstream takes it, and stop when it answers before the end."""
-    sender = asyncio.get_running_loop().create_task(send_content(connection, head, body))
+    sending = send_content(connection, head, body, chunked)
+    sender = asyncio.get_running_loop().create_task(sending)
     try:
         await asyncio.wait((sender, answer), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
@@ -115,9 +120,10 @@ async def converse_streaming(
             sender.exception()
 
 
-async def send_content(connection: "UpstreamConnection", head: bytes, body: RequestBody) -> None:
+async def send_content(
+    connection: "UpstreamConnection", head: bytes, body: RequestBody, chunked: bool
+) -> None:
     """Write head and content, never more than the upstream has room for. RFC 9112 §6, §7."""
-    chunked = body.length is None or bool(body.trailers)
     connection.send(head, more=True)
     async for data in body:
         connection.send(encode_chunk(data) if chunked else data, more=True)
@@ -127,7 +133,11 @@ async def send_content(connection: "UpstreamConnection", head: bytes, body: Requ
 
 
 def request_head(
-    exchange: Exchange, route: "Route", body: RequestBody | None, upgrade: bytes | None
+    exchange: Exchange,
+    route: "Route",
+    body: RequestBody | None,
+    chunked: bool,
+    upgrade: bytes | None,
 ) -> bytes:
     """Write the head for the upstream from what was understood, never from what was received."""
     request = exchange.request
@@ -163,11 +173,10 @@ def request_head(
     parts += [b"%b: %b\r\n" % line for line in lines]
     if upgrade is not None:
         parts.append(b"Connection: upgrade\r\nUpgrade: %b\r\n" % upgrade)
-    if body is not None:
-        if body.length is None or body.trailers:
-            parts.append(b"Transfer-Encoding: chunked\r\n")
-        else:
-            parts.append(b"Content-Length: %d\r\n" % body.length)
+    if chunked:
+        parts.append(b"Transfer-Encoding: chunked\r\n")
+    elif body is not None:
+        parts.append(b"Content-Length: %d\r\n" % (body.length or 0))
     elif b"content-length" in fields:
         parts.append(b"Content-Length: 0\r\n")
     parts.append(b"\r\n")

@@ -86,7 +86,7 @@ class PrefaceReader(asyncio.Protocol):
         self.service.deadlines.forget(self)
         connection = begin_http(self.service, self.transport, self.peer_behind(preface))
         rest = self.buffer[preface.consumed :]
-        if rest:
+        if rest and not self.transport.is_closing():
             connection.data_received(rest)
 
     def peer_behind(self, preface: Preface) -> Peer:
