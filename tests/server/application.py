@@ -49,6 +49,19 @@ def show_request() -> Response:
     )
 
 
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>A page</title>
+<link rel="icon" href="/static/dot.svg"><link rel="stylesheet" href="/static/style.css">
+<script src="/static/script.js" defer></script></head>
+<body><h1>no script yet</h1><img src="/static/dot.svg" alt="a dot"><ol></ol></body></html>
+"""
+
+
+@app.get("/page")
+def page() -> str:
+    return PAGE
+
+
 @app.post("/digest")
 def digest() -> Response:
     """What arrived of the content."""

@@ -29,6 +29,14 @@ format = "json"
 flush_interval = "10ms"
 """
 
+FILES = {
+    "page.html": "<!doctype html><title>static</title><p>a file\n",
+    "style.css": "body { color: rgb(1, 2, 3) }\n" * 100,
+    "script.js": 'document.querySelector("h1").textContent = "the script ran";\n',
+    "dot.svg": '<svg xmlns="http://www.w3.org/2000/svg" width="7" height="7">'
+    '<circle r="3" cx="3" cy="3"/></svg>\n',
+}
+
 
 def short_folder() -> Path:
     """Make a folder whose path leaves room for a socket's name, which macOS's tmp_path does not."""
@@ -141,8 +149,8 @@ def serving(configuration: str, *, workers: int = 1) -> Iterator[Daemon]:
     shutil.copy(application.__file__, folder)
     static = folder / "static"
     static.mkdir()
-    (static / "page.html").write_text("<!doctype html><title>static</title><p>a file\n")
-    (static / "style.css").write_text("body { color: #123 }\n" * 100)
+    for name, content in FILES.items():
+        (static / name).write_text(content)
     running = None
     try:
         running = Daemon(folder, configuration, workers=workers)
