@@ -24,9 +24,8 @@ class Settings:
     """
 
     database: Path = _HERE / "var" / "timeline.sqlite3"
-    manifest: Path = _HERE.parent / "static" / "manifest.json"
     upload_limit_bytes: int = 1 << 30
-    """The largest upload. Waitress refuses more than 1 GiB by itself (max_request_body_size)."""
+    """The largest upload; proxyd's own limit for the route (`body_limit`) may be lower."""
     uploads_total_bytes: int = 2 << 30
     """What all uploads may hold on disk; the oldest go first."""
     max_streams: int = 4

@@ -1,0 +1,1 @@
+"""Timeline's endpoints, one blueprint for each of its parts."""
