@@ -4,7 +4,8 @@
                           └─ nothing waits: straight through ─↗
 
 Bytes are in memory up to `memory_bytes`, then in a temporary file, up to `limit_bytes` together;
-past that the upstream is held back, as it is while the file is written slower than it sends.
+past that the upstream is held back until the client has caught up with the file, as it is while
+the file is written slower than it sends.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import aiofiles.tempfile
 
+from proxy.errors import HttpError
 from proxy.message import Consumer, Fields, Source
 
 if TYPE_CHECKING:
@@ -156,7 +158,7 @@ class Spool:
         if self._ended:
             return
         bound = self._memory_bytes if self._disk_failed else self._memory_bytes + BACKLOG_BYTES
-        waiting = self._held + self._written_at - self._read_at
+        waiting = self._held + self._written_at  # a file does not shrink, it begins anew
         if not self._source_paused:
             if self._held > bound or waiting >= self._limit_bytes:
                 self._source_paused = True
@@ -173,9 +175,9 @@ class Spool:
             ) as file:
                 await self._through(file)
         except OSError as error:
-            # A full disk is no reason to fail: the upstream has to wait for the client then.
-            log.warning("an answer cannot wait in a file in %s: %s", self._folder, error)
-            self._disk_failed = True
+            self._do_without_file(error)
+            if self._read_at < self._written_at:
+                self._give_up(HttpError(f"what waited in a file cannot be had back: {error}"))
         self._task = None
         self._written_at = self._read_at = 0
         self._drain_memory()
@@ -186,7 +188,8 @@ class Spool:
         while self._consumer is not None:
             if self._read_at < self._written_at and not self._paused:
                 await file.seek(self._read_at)
-                data = await file.read(READ_BYTES)
+                # Not further: a write that failed may have left something behind the end.
+                data = await file.read(min(READ_BYTES, self._written_at - self._read_at))
                 self._read_at += len(data)
                 if self._consumer is not None:
                     self._consumer.feed(data)
@@ -209,10 +212,20 @@ class Spool:
             while left:
                 left = left[await file.write(left) :]
         except OSError as error:
-            log.warning("an answer cannot wait in a file in %s: %s", self._folder, error)
-            self._disk_failed = True
+            self._do_without_file(error)
             return
         for _ in range(min(pieces, len(self._memory))):
             self._memory.popleft()
         self._held = max(self._held - len(data), 0)
         self._written_at += len(data)
+
+    def _do_without_file(self, error: OSError) -> None:
+        """A full disk is no reason to fail: the upstream has to wait for the client then."""
+        log.warning("an answer cannot wait in a file in %s: %s", self._folder, error)
+        self._disk_failed = True
+
+    def _give_up(self, error: HttpError) -> None:
+        """There is a gap between what the client has and what is still here."""
+        if not self._ended:
+            self._source.cancel()
+        self.abort(error)
