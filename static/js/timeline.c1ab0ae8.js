@@ -100,7 +100,7 @@ function follow(feed) {
       feed.prepend(postElement(post));
     });
     source.addEventListener("error", () => {
-      say("Connecting again", false);
+      say("Reconnecting", false);
       // The browser tries again by itself, except after an answer that is not a stream.
       if (source.readyState === EventSource.CLOSED) retry = setTimeout(open, RETRY_MS);
     });
@@ -121,6 +121,7 @@ function accountLinks(me) {
   const profile = document.createElement("a");
   profile.className = "me";
   profile.href = `/u/${me.user.name}`;
+  profile.setAttribute("aria-label", me.user.display_name);
   const avatar = document.createElement("img");
   Object.assign(avatar, { src: me.user.avatar, alt: "", width: 32, height: 32, className: "avatar" });
   const name = document.createElement("span");
@@ -142,12 +143,10 @@ function followButton(form, me) {
   if (me.user.name === form.dataset.follow) return;
   const button = find("button", form);
   const followers = find("[data-followers]");
-  let following = me.following.includes(form.dataset.follow);
 
-  const show = () => {
-    button.textContent = following ? "Following" : "Follow";
+  const show = (following) => {
+    button.textContent = following ? "Unfollow" : "Follow";
     button.classList.toggle("quiet", following);
-    button.setAttribute("aria-pressed", String(following));
     form.action = `/u/${form.dataset.follow}/${following ? "unfollow" : "follow"}`;
   };
 
@@ -155,11 +154,9 @@ function followButton(form, me) {
     event.preventDefault();
     button.disabled = true;
     try {
-      const response = await fetch(form.action, { method: "POST", body: new FormData(form) });
-      if (!response.ok) throw new Error(`status ${response.status}`);
-      following = !following;
-      followers.textContent = Number(followers.textContent) + (following ? 1 : -1);
-      show();
+      const now = await json(form.action, { method: "POST", body: new FormData(form) });
+      followers.textContent = now.followers;
+      show(now.following);
     } catch {
       button.textContent = "Try again";
     } finally {
@@ -169,17 +166,22 @@ function followButton(form, me) {
 
   form.elements.csrf.value = me.csrf;
   form.hidden = false;
-  show();
+  show(me.following);
+}
+
+async function json(address, options = {}) {
+  const response = await fetch(address, { ...options, headers: { Accept: "application/json" } });
+  if (!response.ok) throw new Error(`${address} answered ${response.status}`);
+  return response.json();
 }
 
 async function showMe() {
-  const response = await fetch("/api/me", { headers: { Accept: "application/json" } });
-  const me = response.ok ? await response.json() : { user: null };
+  const form = find("[data-follow]");
+  const me = await json(form ? `/api/me?about=${form.dataset.follow}` : "/api/me");
   if (!me.user) return;
   accountLinks(me);
   for (const part of document.querySelectorAll("[data-guest]")) part.hidden = true;
   for (const part of document.querySelectorAll("[data-member]")) part.hidden = false;
-  const form = find("[data-follow]");
   if (form) followButton(form, me);
 }
 
