@@ -166,7 +166,7 @@ function followButton(form, me) {
 
   form.elements.csrf.value = me.csrf;
   form.hidden = false;
-  show(me.following);
+  show(me.following.includes(form.dataset.follow));
 }
 
 async function json(address, options = {}) {
@@ -176,12 +176,12 @@ async function json(address, options = {}) {
 }
 
 async function showMe() {
-  const form = find("[data-follow]");
-  const me = await json(form ? `/api/me?about=${form.dataset.follow}` : "/api/me");
+  const me = await json("/api/me");
   if (!me.user) return;
   accountLinks(me);
   for (const part of document.querySelectorAll("[data-guest]")) part.hidden = true;
   for (const part of document.querySelectorAll("[data-member]")) part.hidden = false;
+  const form = find("[data-follow]");
   if (form) followButton(form, me);
 }
 
