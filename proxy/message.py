@@ -132,7 +132,8 @@ class Request:
     without its "?", None when there was none.
     `authority` is host[:port] in lower case as the client named it, b"" when an HTTP/1.0 client
     named none; `host` is the same without the port. `persistent` says that the client wants the
-    connection kept. Without a `body` it may be shared by many exchanges.
+    connection kept. Without a `body` it may be shared by many exchanges. `upstream_head` belongs
+    to the forward step, which keeps there what it wrote for `upstream_key`.
     """
 
     __slots__ = (
@@ -147,6 +148,8 @@ class Request:
         "query",
         "route_path",
         "target",
+        "upstream_head",
+        "upstream_key",
     )
 
     def __init__(  # noqa: PLR0913, PLR0917
@@ -167,6 +170,8 @@ class Request:
         self.fields = fields
         self.path = path
         self.route_path = path
+        self.upstream_key: object = None
+        self.upstream_head = b""
         self.query = query
         self.authority = authority
         self.host = host

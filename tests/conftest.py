@@ -5,6 +5,11 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import uvloop
+from hypothesis import settings
+
+# A busy machine is no failure.
+settings.register_profile("proxyd", deadline=None)
+settings.load_profile("proxyd")
 
 
 def pytest_asyncio_loop_factories(

@@ -3,6 +3,7 @@
 from proxy.errors import ExpectationError, MethodNotAllowedError
 from proxy.message import Response
 from proxy.pipeline.exchange import Exchange, Step
+from proxy.pipeline.origin import origin_of
 from proxy.pipeline.respond import respond
 from proxy.pipeline.route import route
 
@@ -11,8 +12,11 @@ ALLOW = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
 
 
 def admit(exchange: Exchange) -> Step:
-    """Refuse TRACE and unknown expectations; answer `OPTIONS *`."""
+    """Learn who asks; refuse TRACE and unknown expectations; answer `OPTIONS *`."""
     request = exchange.request
+    if exchange.peer.trusted:
+        exchange.origin = found = origin_of(exchange)
+        exchange.client = found.client
     if request.method == b"TRACE":  # it would show a client's credentials to its scripts
         raise MethodNotAllowedError("TRACE is not served", ALLOW)
     if request.body is not None:
@@ -29,4 +33,6 @@ def admit(exchange: Exchange) -> Step:
 
 def stops_here(path: bytes, max_forwards: bytes | None) -> bool:
     """Whether an OPTIONS request is for this server itself. RFC 9110 §7.6.2, §9.3.7."""
-    return path == b"*" or (max_forwards is not None and max_forwards.strip(b"0") == b"")
+    if path == b"*":
+        return True
+    return max_forwards is not None and max_forwards.isdigit() and not max_forwards.strip(b"0")

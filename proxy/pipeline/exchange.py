@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from proxy.errors import HttpError
 from proxy.message import FieldLine, Request, Response
+from proxy.rules.forwarding import Origin
 
 if TYPE_CHECKING:
     from proxy.pipeline.site import Route, Site
@@ -87,7 +88,7 @@ class Exchange:
     """Mutable state of one request; steps read and write it, nothing else holds request state.
 
     `began_at` and `upstream_s` are seconds of the monotonic clock; `client` is the address
-    that the log and the application see.
+    that the log and the application see; `origin` is worked out where somebody needs it.
     """
 
     __slots__ = (
@@ -95,6 +96,7 @@ class Exchange:
         "body_bytes",
         "client",
         "failure",
+        "origin",
         "peer",
         "request",
         "request_id",
@@ -118,6 +120,7 @@ class Exchange:
         self.route: Route | None = None
         self.response: Response | None = None
         self.failure: HttpError | None = None
+        self.origin: Origin | None = None
         self.request_id = b""
         self.body_bytes = 0
         self.upstream_name = ""

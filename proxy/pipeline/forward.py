@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from proxy.errors import StaleConnectionError
 from proxy.message import NO_LENGTH, Consumer, FieldLine, Fields, RequestBody, Response
 from proxy.pipeline.exchange import Exchange, Step, Wait
+from proxy.pipeline.origin import origin_of
 from proxy.pipeline.respond import respond
 from proxy.pipeline.spool import Spool
 from proxy.pipeline.upgrade import switch, wanted_protocol
 from proxy.rules.chunked import encode_chunk, last_chunk
-from proxy.rules.forwarding import end_to_end, origin, request_fields, response_fields
+from proxy.rules.forwarding import end_to_end, request_fields, response_fields
 from proxy.rules.retrying import may_retry
 
 if TYPE_CHECKING:
@@ -143,34 +144,14 @@ def request_head(
     request = exchange.request
     fields = request.fields
     peer = exchange.peer
-    came_from = origin(
-        peer.address,
-        peer.trusted,
-        peer.scheme,
-        request.authority,
-        peer.local_port,
-        fields,
-        exchange.site.trusted,
-    )
-    exchange.client = came_from.client
     given_id = fields.get(b"x-request-id") if peer.trusted else None
     exchange.request_id = given_id or b"%b%08x" % (_id_prefix, next(_id_numbers))
-    path = request.path
-    prefix = route.strip_prefix
-    if prefix:
-        path = path[len(prefix) :] or b"/"
-    target = path if request.query is None else b"%b?%b" % (path, request.query)
-    lines = request_fields(
-        fields,
-        came_from,
-        exchange.request_id,
-        prefix,
-        request.minor_version,
-        authority=request.authority,
-        peer_trusted=peer.trusted,
-    )
-    parts = [b"%b %b HTTP/1.1\r\n" % (request.method, target)]
-    parts += [b"%b: %b\r\n" % line for line in lines]
+    # A request that is shared by exchanges (see http1_head) mostly comes from one client.
+    key = (route, peer.address, peer.local_port, peer.scheme)
+    if request.upstream_key != key or peer.trusted or body is not None:
+        request.upstream_head = lasting_head(exchange, route)
+        request.upstream_key = key
+    parts = [request.upstream_head, b"X-Request-ID: %b\r\n" % exchange.request_id]
     if upgrade is not None:
         parts.append(b"Connection: upgrade\r\nUpgrade: %b\r\n" % upgrade)
     if chunked:
@@ -181,6 +162,43 @@ def request_head(
         parts.append(b"Content-Length: 0\r\n")
     parts.append(b"\r\n")
     return b"".join(parts)
+
+
+def lasting_head(exchange: Exchange, route: "Route") -> bytes:
+    """Write what is the same whenever this request comes from this peer: all but its id."""
+    request = exchange.request
+    peer = exchange.peer
+    path = request.path
+    prefix = route.strip_prefix
+    if prefix:
+        path = path[len(prefix) :] or b"/"
+    target = path if request.query is None else b"%b?%b" % (path, request.query)
+    lines = request_fields(
+        request.fields,
+        exchange.origin or origin_of(exchange),
+        prefix,
+        request.minor_version,
+        authority=request.authority,
+        peer_trusted=peer.trusted,
+    )
+    if request.method == b"OPTIONS":
+        lines = one_hop_less(lines)
+    return b"".join(
+        [
+            b"%b %b HTTP/1.1\r\n" % (request.method, target),
+            *[b"%b: %b\r\n" % line for line in lines],
+        ]
+    )
+
+
+def one_hop_less(lines: list[FieldLine]) -> list[FieldLine]:
+    """Count down Max-Forwards, which is not zero here (`admit`). RFC 9110 §7.6.2."""
+    return [
+        (name, b"%d" % (int(value) - 1))
+        if name.lower() == b"max-forwards" and value.isdigit() and len(value) < 10
+        else (name, value)
+        for name, value in lines
+    ]
 
 
 def pass_interim(exchange: Exchange, status: int, lines: list[FieldLine]) -> None:
@@ -207,6 +225,8 @@ def make_response(exchange: Exchange, route: "Route", answer: "UpstreamResponse"
         body = Spool(answer.body, site.temp_folder, site.memory_spool_bytes, route.buffer_response)
     else:
         body = answer.body  # type: ignore[assignment]
+    if answer.status == 426 and b"upgrade" in fields:  # RFC 9110 §15.5.22
+        lines += ((b"Connection", b"upgrade"), (b"Upgrade", fields.get(b"upgrade") or b""))
     response = Response(answer.status, lines, body, reason=answer.reason)
     response.dated = b"date" in fields
     if answer.body is None:

@@ -6,6 +6,7 @@ Built by `compose` and never changed; a reload builds another one and swaps the 
 from typing import TYPE_CHECKING
 
 from proxy.pipeline.exchange import Step
+from proxy.rules.target import as_applications_see
 
 if TYPE_CHECKING:
     from proxy.files.catalog import Catalog
@@ -25,6 +26,8 @@ class Route:
     """
 
     __slots__ = (
+        "_exact",
+        "_prefix",
         "body_limit",
         "buffer_request",
         "buffer_response",
@@ -47,6 +50,8 @@ class Route:
         self.step = step
         self.exact = b"" if path.endswith(b"*") else path
         self.prefix = path[:-1] if path.endswith(b"*") else b""
+        self._exact = as_applications_see(self.exact)
+        self._prefix = as_applications_see(self.prefix)
         self.hosts: frozenset[bytes] = frozenset()
         self.host_suffixes: tuple[bytes, ...] = ()
         self.headers: tuple[FieldLine, ...] = ()
@@ -65,11 +70,11 @@ class Route:
         return path.startswith(cut)
 
     def matches(self, host: bytes, path: bytes) -> bool:
-        """Whether this route answers; paths match whole segments."""
-        if self.prefix:
-            if not path.startswith(self.prefix) and path != self.prefix[:-1]:
+        """Whether this route answers for a `route_path`; paths match whole segments."""
+        if self._prefix:
+            if not path.startswith(self._prefix) and path != self._prefix[:-1]:
                 return False
-        elif path != self.exact:
+        elif path != self._exact:
             return False
         if not self.hosts and not self.host_suffixes:
             return True

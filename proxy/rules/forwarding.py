@@ -254,15 +254,15 @@ _fates = _Fates()
 def request_fields(
     fields: Fields,
     origin: Origin,
-    request_id: bytes,
     prefix: bytes,
     minor_version: int,
     *,
     authority: bytes,
     peer_trusted: bool,
 ) -> list[FieldLine]:
-    """Return all field lines of a request to an upstream, but those of framing and of upgrades.
+    """Return the field lines of a request to an upstream.
 
+    Missing are those of framing and of upgrades, and X-Request-ID, which no two requests share.
     `prefix` is what was taken off the path, b"" when nothing was; `minor_version` is the client's.
     `authority` is what Host says: the request's, so that an absolute target's replaces a Host that
     differs (RFC 9112 §3.2.2).
@@ -278,7 +278,7 @@ def request_fields(
         # TE is for one hop, and says so. RFC 9110 §10.1.4.
         lines += ((b"TE", b"trailers"), (b"Connection", b"TE"))
     lines += _assertions(origin, prefix)
-    lines += ((b"X-Request-ID", request_id), _via(fields, minor_version))
+    lines.append(_via(fields, minor_version))
     return lines
 
 

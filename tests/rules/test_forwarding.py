@@ -34,7 +34,6 @@ def upstream(*lines: FieldLine, asks: Origin = CLIENT, trusted: bool = False) ->
         request_fields(
             Fields(lines),
             asks,
-            b"id-1",
             b"",
             1,
             authority=b"example.com:8443",
@@ -247,7 +246,6 @@ def test_a_request_goes_on_in_order_with_what_proxyd_says() -> None:
             ]
         ),
         CLIENT,
-        b"id-1",
         b"/app",
         1,
         authority=b"example.com:8443",
@@ -266,7 +264,6 @@ def test_a_request_goes_on_in_order_with_what_proxyd_says() -> None:
         (b"X-Forwarded-Prefix", b"/app"),
         (b"X-Real-IP", b"203.0.113.9"),
         (b"Forwarded", b'for=203.0.113.9;host="example.com:8443";proto=https'),
-        (b"X-Request-ID", b"id-1"),
         (b"Via", b"1.1 proxyd"),
     ]
 
@@ -395,7 +392,6 @@ def test_via_names_every_hop_in_order(lines: list[FieldLine], minor: int, via: b
     got = request_fields(
         Fields(lines),
         CLIENT,
-        b"id-1",
         b"",
         minor,
         authority=b"a",
