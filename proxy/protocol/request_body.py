@@ -6,8 +6,8 @@ without it passes the pieces on as they come. Either way a bounded amount is in 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiofiles.tempfile
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # nginx's client_body_buffer_size is 16 KiB; 64 KiB is one full read of the transport.
 MEMORY_BYTES = 64 * 1024
 FILE_READ_BYTES = 256 * 1024
+
+ResultT = TypeVar("ResultT")
 
 
 class IncomingBody:
@@ -168,19 +170,22 @@ class IncomingBody:
         self._pieces.clear()
         self._held = 0
         try:
-            if self._file is None:
-                opening = aiofiles.tempfile.TemporaryFile("w+b", buffering=0, dir=folder)
-                self._file = await opening.__aenter__()
-            while left:
-                left = left[await self._file.write(left) :]
+            await undisturbed(self._write(left, folder))
         except OSError as error:
             raise HttpError(f"the content cannot be kept in a file in {folder}: {error}") from None
         self._connection.resume_reading()
 
+    async def _write(self, left: memoryview, folder: str | None) -> None:
+        if self._file is None:
+            opening = aiofiles.tempfile.TemporaryFile("w+b", buffering=0, dir=folder)
+            self._file = await opening.__aenter__()
+        while left:
+            left = left[await self._file.write(left) :]
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._file is not None:
-            await self._file.seek(0)
-            while data := await self._file.read(FILE_READ_BYTES):
+            await undisturbed(self._file.seek(0))
+            while data := await undisturbed(self._file.read(FILE_READ_BYTES)):
                 yield data
             return
         if self.collected:
@@ -225,6 +230,24 @@ class IncomingBody:
     async def close(self) -> None:
         """Remove the temporary file."""
         if self._file is not None:
-            await self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            await undisturbed(file.close())
         self._pieces.clear()
+
+
+async def undisturbed(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Await `work` on a file to its end, even when the client leaves meanwhile.
+
+    A thread cannot be called back: a file that it opens would stay open, one that is closed beside
+    it could be another one by the time that it writes.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled and task.exception() is None:
+        raise asyncio.CancelledError
+    return task.result()
