@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from flask import Flask
 from jinja2 import StrictUndefined
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import SQLAlchemyError
 
 from backend import view
 from backend.controller import (
@@ -68,7 +68,7 @@ def _open(settings: Settings) -> tuple[State, bytes]:
     try:
         database, secret = open_database(settings.database)
         uploads = Uploads(folder / "files", settings.uploads_total_bytes)
-    except (OSError, DatabaseError) as error:
+    except (OSError, SQLAlchemyError) as error:
         raise SettingsError(
             f"its data in {folder} cannot be made or read ({error}). Give the folder to the user "
             "that runs the application, or set TIMELINE_DATABASE to a path that this user may "

@@ -33,9 +33,10 @@ def events() -> Response:
     """Posts above Last-Event-ID or ?after=, without them those from now on."""
     current = state()
     after = _start()
-    if after is None:
-        with current.database.read() as session:
-            after = posts.newest_id(session)
+    with current.database.read() as session:
+        newest_id = posts.newest_id(session)
+    # An id from the future is one from a database that is gone; its client waits no longer.
+    after = newest_id if after is None else min(after, newest_id)
     if not current.streams.acquire(blocking=False):
         raise ServiceUnavailable(
             f"All {current.settings.max_streams} event streams of this process are taken: each "

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, event, inspect
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -68,14 +69,19 @@ class Database:
 def open_database(path: Path) -> tuple[Database, bytes]:
     """Return the database at `path` and the secret beside it, both made when missing.
 
-    A lock file lets one process at a time look and make, so two may start at once. Raises OSError.
+    A lock file lets one process at a time look and make, so two may start at once. Raises OSError
+    and SQLAlchemyError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         secret = _read_or_make_secret(path.with_suffix(".secret"))
         database = Database(path)
-        database.prepare()
+        try:
+            database.prepare()
+        except SQLAlchemyError:
+            database.close()
+            raise
     return database, secret
 
 

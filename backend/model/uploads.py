@@ -1,6 +1,7 @@
 """Uploaded files: bytes on disk under a random id, what is known of them in the database."""
 
 import hashlib
+import re
 import secrets
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from backend.model.tables import Upload
 
 _CHUNK_BYTES = 256 * 1024
 _MAX_FILES = 200
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,49}/[\w!#$&^.+-]{1,50}", re.ASCII)  # RFC 6838 §4.2
 
 
 class Uploads:
@@ -40,7 +42,7 @@ class Uploads:
         upload = Upload(
             id=upload_id,
             name=_tame(name),
-            media_type=media_type[:100] or "application/octet-stream",
+            media_type=_tame_type(media_type),
             size_bytes=size_bytes,
             sha256=sha256,
             uploaded_at=int(time.time()),
@@ -93,3 +95,8 @@ def _tame(name: str) -> str:
     last = name.replace("\\", "/").rpartition("/")[2]
     kept = "".join(char for char in last if char.isprintable()).strip()
     return kept[-200:] or "unnamed"
+
+
+def _tame_type(media_type: str) -> str:
+    """Return the type if it is one that a header may carry."""
+    return media_type if _MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream"
