@@ -46,6 +46,10 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 LINGER_BYTES = 16 * 1024 * 1024
 
 
+# How many pipelined requests are answered before other connections have their turn.
+TURNS = 32
+
+
 class Http1(asyncio.Protocol):
     """One client connection."""
 
@@ -100,6 +104,7 @@ class Http1(asyncio.Protocol):
             self.transport.abort()
             return
         service.connections.add(self)
+        service.idle[self] = None
         service.deadlines.set(self, service.loop.time() + service.limits.header_timeout_s)
 
     def data_received(self, data: bytes) -> None:
@@ -155,12 +160,17 @@ class Http1(asyncio.Protocol):
 
     def next_request(self) -> None:
         """Begin the exchanges that the buffer holds, as long as each is answered at once."""
-        if self.running:
+        if self.running or self.transport.is_closing():
             return
         self.running = True
+        turns = TURNS
         try:
             while self._may_begin() and self._begin():
-                pass
+                turns -= 1
+                if not turns:
+                    self.pause_reading()
+                    self.service.loop.call_soon(self.next_request)
+                    return
         finally:
             self.running = False
         if self.exchange is None and self.lingered < 0 and not self.sink.paused:
@@ -209,6 +219,10 @@ class Http1(asyncio.Protocol):
             service.deadlines.set(self, service.loop.time() + service.limits.body_timeout_s)
             if rest:
                 self._feed_body(rest)
+            if isinstance(body.error, HttpError):
+                exchange.failure = body.error
+                run(exchange, fail)
+                return True
         else:
             self.buffer = rest
         run(exchange, admit)

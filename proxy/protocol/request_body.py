@@ -122,6 +122,11 @@ class IncomingBody:
         self._held = 0
         self._connection.resume_reading()
 
+    @property
+    def error(self) -> Exception | None:
+        """Why the rest will not come."""
+        return self._error
+
     def fail(self, error: HttpError) -> None:
         """The rest will not come, or cannot be read."""
         self._error = error

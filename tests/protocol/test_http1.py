@@ -381,3 +381,40 @@ async def test_escapes_are_no_way_around_a_route(target: bytes) -> None:
     wire = Wire(hello)
     wire.site.routes = (Route("guarded", hello, b"/@adm/*"), Route("rest", other))
     assert wire.send(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target).startswith(OK)
+
+
+async def test_a_flood_of_pipelined_requests_leaves_the_loop_to_others() -> None:
+    wire = Wire(hello)
+    wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 100)
+    assert 0 < len(wire.log.lines) < 100
+    assert not wire.transport.reading
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(wire.log.lines) == 100
+    assert wire.transport.reading
+
+
+async def test_a_flood_ends_with_its_connection() -> None:
+    wire = Wire(hello)
+    wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 100)
+    answered_before = len(wire.log.lines)
+    wire.transport.close()
+    wire.connection.connection_lost(None)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(wire.log.lines) == answered_before
+
+
+async def test_content_that_is_malformed_from_the_start_is_a_400_on_every_route() -> None:
+    wire = Wire(hello)
+    out = wire.send(b"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+    assert out.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_connection_that_never_said_a_word_does_not_hold_up_a_graceful_stop() -> None:
+    wire = Wire(hello)
+    draining = asyncio.ensure_future(wire.service.drain(60))
+    await asyncio.sleep(0)
+    assert wire.transport.closed
+    wire.connection.connection_lost(None)
+    assert await draining
