@@ -188,7 +188,10 @@ def _combined_lines(entries: list[Entry]) -> bytes:
     clients, targets, values = _clients, _targets, _values
     for client, time, request, status, sent, duration, upstream, request_id in entries:
         upstream_text = "-" if upstream < 0 else f"{upstream:.6f}"
-        id_text = request_id.decode() if request_id.isalnum() else escape(request_id) or "-"
+        if not request_id:
+            id_text = "-"
+        else:
+            id_text = request_id.decode() if request_id.isalnum() else escape(request_id)
         if request is not None:
             get = request.fields.get
             append(
