@@ -1,0 +1,156 @@
+"""What proxy.toml says is what the steps are given."""
+
+from pathlib import Path
+
+import pytest
+
+from proxy.clock import Clock
+from proxy.compose import Parts, client_limits
+from proxy.config.load import load
+from proxy.pipeline.forward import forward
+from proxy.pipeline.static import static
+from proxy.upstream.group import Group
+
+CONFIGURATION = """
+[server]
+server_header = false
+trusted_proxies = ["10.0.0.0/8"]
+worker_connections = 77
+
+[log]
+access = "access.log"
+
+[limits]
+body = "5MiB"
+request_line = "4KiB"
+pipeline_buffer = "9KiB"
+
+[timeouts]
+header = "7s"
+tunnel = "9s"
+
+[app.timeline]
+wsgi = "backend.wsgi:app"
+
+[upstream.legacy]
+servers = ["127.0.0.1:9000", "unix:/run/legacy.sock"]
+max_connections = 3
+read_timeout = "8s"
+
+[[route]]
+path = "/static/*"
+files = "static"
+cache_control = "max-age=5"
+
+[[route]]
+path = "/favicon.ico"
+files = "static"
+headers = { X-A = "b" }
+
+[[route]]
+path = "/api/*"
+host = ["api.example.com", "*.example.org"]
+to = "legacy"
+strip_prefix = true
+buffer_request = false
+buffer_response = "1MiB"
+body_limit = "1KiB"
+read_timeout = "3s"
+
+[[route]]
+path = "/*"
+to = "timeline"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "proxy.toml").write_text(CONFIGURATION)
+    (tmp_path / "static").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def parts(folder: Path) -> Parts:
+    config = load(folder / "proxy.toml")
+    return Parts(config, {"timeline": [folder / "a.sock", folder / "b.sock"]}, Clock())
+
+
+def group_of(parts: Parts, name: str) -> Group:
+    return parts.groups[name]
+
+
+def test_the_site_is_what_the_server_section_says(parts: Parts, folder: Path) -> None:
+    site = parts.site
+    assert site.server_line == b""
+    assert site.pass_server
+    assert site.temp_folder == str(folder / "var" / "tmp")
+    assert site.tunnel_timeout_s == 9
+    assert "10.1.2.3" in site.trusted
+    assert "192.0.2.1" not in site.trusted
+    assert site.access_log is parts.access_log
+    parts.close()
+
+
+def test_routes_come_in_their_order_with_their_steps(parts: Parts) -> None:
+    files, icon, api, rest = parts.site.routes
+    assert [route.step for route in parts.site.routes] == [static, static, forward, forward]
+    assert (files.prefix, icon.exact, api.prefix, rest.prefix) == (
+        b"/static/", b"/favicon.ico", b"/api/", b"/",
+    )  # fmt: skip
+    assert files.catalog is not None
+    assert icon.catalog is not None
+    assert files.catalog.options.cache_control == "max-age=5"
+    assert icon.catalog.options.cache_control != "max-age=5"
+    assert parts.catalogs == [files.catalog, icon.catalog]
+    assert api.group is parts.groups["legacy"]
+    assert rest.group is parts.groups["timeline"]
+    parts.close()
+
+
+def test_the_headers_of_a_route_are_encoded_once(parts: Parts) -> None:
+    icon = parts.site.routes[1]
+    assert icon.headers == ((b"X-A", b"b"),)
+    assert icon.header_names == {b"x-a"}
+    assert icon.catalog is not None
+    assert icon.catalog.options.headers == icon.headers
+    parts.close()
+
+
+def test_a_route_keeps_its_own_bounds_or_has_those_of_all(parts: Parts) -> None:
+    *_, api, rest = parts.site.routes
+    assert api.hosts == {b"api.example.com"}
+    assert api.host_suffixes == (b".example.org",)
+    assert api.strip_prefix == b"/api"
+    assert (api.buffer_request, api.buffer_response) == (False, 1 << 20)
+    assert (api.body_limit, api.read_timeout_s) == (1024, 3)
+    assert not rest.hosts
+    assert rest.strip_prefix == b""
+    assert (rest.buffer_request, rest.buffer_response) == (True, 64 << 20)
+    assert (rest.body_limit, rest.read_timeout_s) == (5 << 20, None)
+    parts.close()
+
+
+def test_groups_have_the_servers_of_their_section(parts: Parts, folder: Path) -> None:
+    def addresses(name: str) -> list[str]:
+        return [str(pool.address) for pool in group_of(parts, name)._pools]
+
+    assert addresses("timeline") == [f"unix:{folder}/a.sock", f"unix:{folder}/b.sock"]
+    assert addresses("legacy") == ["127.0.0.1:9000", "unix:/run/legacy.sock"]
+    options = group_of(parts, "legacy")._pools[0]._options
+    assert (options.max_connections, options.read_timeout_s) == (3, 8)
+    parts.close()
+
+
+def test_an_app_without_a_socket_has_no_servers(folder: Path) -> None:
+    parts = Parts(load(folder / "proxy.toml"), {}, Clock())
+    assert group_of(parts, "timeline")._pools == []
+    parts.close()
+
+
+def test_clients_are_bound_by_limits_and_timeouts(folder: Path) -> None:
+    limits = client_limits(load(folder / "proxy.toml"))
+    assert limits.request_line_bytes == 4096
+    assert limits.pipeline_bytes == 9 * 1024
+    assert limits.header_timeout_s == 7
+    assert limits.worker_connections == 77
