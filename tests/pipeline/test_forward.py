@@ -199,6 +199,25 @@ async def test_the_prefix_of_a_route_can_be_taken_off(
     assert fields_of(server.heads[0])[b"x-forwarded-prefix"] == b"/app"
 
 
+async def test_max_forwards_of_options_is_counted_down(server: Server, client: Client) -> None:
+    lines = b"Host: h\r\nMax-Forwards: 5\r\n\r\n"
+    await client.ask(b"OPTIONS /a HTTP/1.1\r\n" + lines)
+    await client.ask(b"GET /a HTTP/1.1\r\n" + lines)
+    assert [fields_of(head)[b"max-forwards"] for head in server.heads] == [b"4", b"5"]
+
+
+async def test_an_answer_that_requires_an_upgrade_says_to_what(
+    server: Server, client: Client
+) -> None:
+    server.script = answering(
+        b"HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade\r\nUpgrade: chat\r\n"
+        b"Content-Length: 0\r\n\r\n"
+    )
+    out = await client.ask(GET)
+    assert b"\r\nUpgrade: chat\r\n" in out
+    assert b"\r\nConnection: upgrade\r\n" in out
+
+
 async def test_the_headers_of_a_route_replace_those_of_the_answer(
     server: Server, client: Client
 ) -> None:

@@ -40,3 +40,15 @@ def test_content_over_the_limit_of_its_route_is_refused(length: int | None, refu
     else:
         assert route(asking.exchange) is respond
     assert body.limit_bytes == 10
+
+
+def test_a_prefix_that_is_cut_off_must_be_spelled_as_it_is_configured() -> None:
+    candidate = Route("app", respond, b"/app/*")
+    candidate.strip_prefix = b"/app"
+    asking = Asking(candidate, path=b"/%61pp/x")
+    asking.exchange.request.route_path = b"/app/x"
+    with pytest.raises(NotFoundError):
+        route(asking.exchange)
+    asking = Asking(candidate, path=b"/app/%78")
+    asking.exchange.request.route_path = b"/app/x"
+    assert route(asking.exchange) is respond
