@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # nginx's client_body_buffer_size is 16 KiB; 64 KiB is one full read of the transport.
 MEMORY_BYTES = 64 * 1024
 FILE_READ_BYTES = 256 * 1024
+# What may come while the file is being written: few large writes cost less than many small ones.
+BACKLOG_BYTES = 512 * 1024
 
 ResultT = TypeVar("ResultT")
 
@@ -99,7 +101,7 @@ class IncomingBody:
         if rest is not None:
             self.complete = True
             self.length = self.received
-        elif self._held > MEMORY_BYTES:
+        elif self._held > (MEMORY_BYTES if self._file is None else BACKLOG_BYTES):
             self._connection.pause_reading()
         self._wake()
         return rest
@@ -160,9 +162,11 @@ class IncomingBody:
         """Take the whole content from the client before anybody else sees it."""
         self._want()
         while not self.complete:
-            await self._more()
             if self._held > MEMORY_BYTES:
+                self._check()
                 await self._spill()
+            else:
+                await self._more()
         self._check()
         if self._file is not None and self._pieces:
             await self._spill()
@@ -174,11 +178,11 @@ class IncomingBody:
         left = memoryview(b"".join(self._pieces))
         self._pieces.clear()
         self._held = 0
+        self._connection.resume_reading()
         try:
             await undisturbed(self._write(left, folder))
         except OSError as error:
             raise HttpError(f"the content cannot be kept in a file in {folder}: {error}") from None
-        self._connection.resume_reading()
 
     async def _write(self, left: memoryview, folder: str | None) -> None:
         if self._file is None:
