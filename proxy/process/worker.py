@@ -35,6 +35,8 @@ log = logging.getLogger("proxyd.worker")
 
 # How often deadlines and timeouts are looked at: nobody notices half a second in one of 20.
 TICK_S = 0.25
+# What exchanges that were cut off may take to release what they hold.
+ENDING_S = 1.0
 
 
 class Listener(TypedDict):
@@ -117,6 +119,10 @@ class Worker:
             log.warning("stopped with %d connections still open", len(service.connections))
         service.abort_all()
         tick.cancel()
+        await service.drain(ENDING_S)  # what was cut off is logged as well
+        ending = asyncio.all_tasks() - {asyncio.current_task(), tick}
+        if ending:
+            await asyncio.wait(ending, timeout=ENDING_S)
         self.parts.close()
         return 0
 
