@@ -89,6 +89,7 @@ class Exchange:
 
     `began_at` and `upstream_s` are seconds of the monotonic clock; `client` is the address
     that the log and the application see; `origin` is worked out where somebody needs it.
+    `sender` sends the request's content upstream, `task` does all else that waits.
     """
 
     __slots__ = (
@@ -102,6 +103,7 @@ class Exchange:
         "request_id",
         "response",
         "route",
+        "sender",
         "sink",
         "site",
         "task",
@@ -126,3 +128,4 @@ class Exchange:
         self.upstream_name = ""
         self.upstream_s = -1.0
         self.task: asyncio.Task[None] | None = None
+        self.sender: asyncio.Task[None] | None = None

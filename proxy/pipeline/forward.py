@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from proxy.errors import StaleConnectionError
 from proxy.message import NO_LENGTH, Consumer, FieldLine, Fields, RequestBody, Response
 from proxy.pipeline.exchange import Exchange, Step, Wait
+from proxy.pipeline.finish import finish
 from proxy.pipeline.origin import origin_of
 from proxy.pipeline.respond import respond
 from proxy.pipeline.spool import Spool
@@ -45,9 +46,45 @@ async def ask(exchange: Exchange, route: "Route", group: "Group") -> Step:
     try:
         if route.buffer_request:
             await body.collect()
-        return await attempt(exchange, route, group, body)
+        step = await attempt(exchange, route, group, body)
+        if exchange.sender is not None and not exchange.sender.done():
+            return await respond_early(exchange, exchange.sender)
+        return step
     finally:
+        await stop_sending(exchange)
         await body.close()
+
+
+async def respond_early(exchange: Exchange, sender: "asyncio.Task[None]") -> Step:
+    """Answer while the request is still being sent: an upstream may answer as it reads.
+
+    The answer ends with the sending when that fails; the sending with the answer, as its connection
+    does, when that is complete first.
+    """
+    response = exchange.response
+    if response is None or exchange.sink.send(response):
+        return finish
+    sent = asyncio.ensure_future(exchange.sink.sent())
+    try:
+        await asyncio.wait((sender, sent), return_when=asyncio.FIRST_COMPLETED)
+        if sender.done() and (error := sender.exception()) is not None and not sent.done():
+            exchange.sink.closing = True
+            response.body.cancel()  # type: ignore[union-attr]  # it streams
+            raise error
+        await sent
+    finally:
+        sent.cancel()
+    return finish
+
+
+async def stop_sending(exchange: Exchange) -> None:
+    """End what sends the request's content, so that nobody reads it any more."""
+    sender, exchange.sender = exchange.sender, None
+    if sender is not None:
+        sender.cancel()
+        await asyncio.wait((sender,))
+        if not sender.cancelled():
+            sender.exception()
 
 
 async def attempt(
@@ -67,7 +104,7 @@ async def attempt(
         began_at = exchange.sink.now()
         answer = connection.begin(request.method, inform, upgrade is not None, route.read_timeout_s)
         try:
-            response = await converse(connection, answer, head, body, chunked)
+            response = await converse(exchange, connection, answer, head, chunked)
         except StaleConnectionError:
             if not may_retry(request.method, reused, False, repeatable):
                 raise
@@ -81,44 +118,32 @@ async def attempt(
 
 
 async def converse(
+    exchange: Exchange,
     connection: "UpstreamConnection",
     answer: "asyncio.Future[UpstreamResponse]",
     head: bytes,
-    body: RequestBody | None,
     chunked: bool,
 ) -> "UpstreamResponse":
-    """Send the request and await the answer's head; whatever ends this early ends both."""
+    """Send the request and await the answer's head; whatever ends this early ends both.
+
+    Content that is not here as a whole goes on being sent behind the head of the answer.
+    """
+    body = exchange.request.body
     try:
         whole = None if body is None or chunked else body.in_memory()
         if body is None or whole is not None:
             connection.send(head + whole if whole else head)
             return await answer
-        return await converse_streaming(connection, answer, head, body, chunked)
-    except BaseException:
-        connection.give_up(answer)
-        raise
-
-
-async def converse_streaming(
-    connection: "UpstreamConnection",
-    answer: "asyncio.Future[UpstreamResponse]",
-    head: bytes,
-    body: RequestBody,
-    chunked: bool,
-) -> "UpstreamResponse":
-    """Send the content as the upstream takes it, and stop when it answers before the end."""
-    sending = send_content(connection, head, body, chunked)
-    sender = asyncio.get_running_loop().create_task(sending)
-    try:
+        sending = send_content(connection, head, body, chunked)
+        exchange.sender = sender = asyncio.get_running_loop().create_task(sending)
         await asyncio.wait((sender, answer), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             sender.result()
         return await answer
-    finally:
-        sender.cancel()
-        await asyncio.wait((sender,))
-        if not sender.cancelled():
-            sender.exception()
+    except BaseException:
+        await stop_sending(exchange)
+        connection.give_up(answer)
+        raise
 
 
 async def send_content(

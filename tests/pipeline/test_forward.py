@@ -337,6 +337,54 @@ async def test_an_upstream_that_answers_early_is_heard(server: Server, client: C
     await until(lambda: client.group.connections == 0)
 
 
+async def answering_while_reading(
+    server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Answer at once, with all that comes, in chunks; as `request.pipe(response)` in Node."""
+    await server.head(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    left = 6
+    while left:
+        data = await reader.readexactly(3)
+        writer.write(b"3\r\n%b\r\n" % data)
+        left -= 3
+    writer.write(b"0\r\n\r\n")
+
+
+async def test_an_upstream_may_answer_while_it_reads(server: Server, client: Client) -> None:
+    server.script = answering_while_reading
+    client.route.buffer_request = False
+    client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nabc")
+    await client.says(b"3\r\nabc\r\n")
+    client.send(b"def")
+    assert (await client.done()).endswith(b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n")
+
+
+async def test_an_answer_that_began_early_breaks_off_with_its_request(
+    server: Server, client: Client
+) -> None:
+    server.script = answering_while_reading
+    client.route.buffer_request = False
+    client.send(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await client.says(b"Transfer-Encoding: chunked\r\n")
+    client.send(b"nonsense\r\n")
+    assert not (await client.done()).endswith(b"0\r\n\r\n")
+    assert client.transport.is_closing()
+    await until(lambda: client.group.connections == 0)
+
+
+async def test_a_client_may_leave_an_answer_that_began_early(
+    server: Server, client: Client
+) -> None:
+    server.script = answering_while_reading
+    client.route.buffer_request = False
+    client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nabc")
+    await client.says(b"3\r\nabc\r\n")
+    client.leave()
+    await client.done()
+    await until(lambda: client.group.connections == 0)
+
+
 async def test_an_upstream_that_takes_nothing_holds_its_client_back(
     server: Server, client: Client
 ) -> None:

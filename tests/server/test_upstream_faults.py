@@ -361,3 +361,41 @@ def test_an_upstream_may_answer_before_it_has_the_whole_request(
         behind.answer(b"no", status="403 Forbidden")
         assert wire.message().status == 403
         assert behind.ended()
+
+
+@pytest.mark.parametrize("route", ["/large/", "/direct/"])
+def test_an_upstream_may_answer_while_it_reads_the_request(
+    daemon: Daemon, upstream: Upstream, route: str
+) -> None:
+    """As `request.pipe(response)` does in Node, and any application that transforms a stream."""
+    size = 8_000_000
+    with daemon.connect() as wire:
+        wire.get(route, f"Content-Length: {size}", method="POST")
+        wire.send(b"x" * (size if route == "/large/" else 1000))
+        behind = upstream.accept()
+        behind.head()
+        behind.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        assert wire.head().status == 200
+        assert wire.chunk() == b"abc"
+        if route == "/direct/":
+            wire.send(b"x" * (size - 1000))
+        assert behind.exactly(size) == b"x" * size
+        behind.send(b"3\r\ndef\r\n0\r\n\r\n")
+        assert wire.chunk() == b"def"
+        assert wire.chunk() == b""
+
+
+def test_an_answer_that_began_early_breaks_off_with_its_request(
+    daemon: Daemon, upstream: Upstream
+) -> None:
+    with daemon.connect() as wire:
+        wire.get("/direct/", "Transfer-Encoding: chunked", method="POST")
+        wire.send(b"3\r\nabc\r\n")
+        behind = upstream.accept()
+        behind.head()
+        behind.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        assert wire.head().status == 200
+        assert wire.chunk() == b"abc"
+        wire.send(b"nonsense\r\n")
+        assert wire.ended()
+        assert behind.rest() == b"3\r\nabc\r\n"
