@@ -1,6 +1,7 @@
 """Timeline on a database of its own for each test, and a browser's manners for its client."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,18 @@ from backend.settings import Settings
 _TOKEN = re.compile(r'name="csrf" value="([^"]+)"')
 
 
+@pytest.fixture(scope="session")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the data of a first start once: hashing a password is slow, as it should be."""
+    folder = tmp_path_factory.mktemp("seeded")
+    app = create_app(Settings(database=folder / "timeline.sqlite3"))
+    state_of(app).database.close()
+    return folder
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, seeded: Path) -> Settings:
+    shutil.copytree(seeded, tmp_path / "data")
     return Settings(
         database=tmp_path / "data" / "timeline.sqlite3",
         upload_limit_bytes=200_000,

@@ -96,17 +96,18 @@ def _start(settings: Settings, barrier: object, answers: object) -> None:
 
 
 def test_processes_that_start_at_once_make_one_database_and_one_secret(
-    settings: Settings,
+    tmp_path: Path,
 ) -> None:
+    settings = Settings(database=tmp_path / "new" / "timeline.sqlite3")
     spawn = multiprocessing.get_context("spawn")
-    barrier, answers = spawn.Barrier(3), spawn.Queue()
+    barrier, answers = spawn.Barrier(2), spawn.Queue()
     started = [
         spawn.Process(target=_start, args=(settings, barrier, answers), daemon=True)
-        for _ in range(3)
+        for _ in range(2)
     ]
     for process in started:
         process.start()
-    found = [answers.get(timeout=30) for _ in started]
+    found = [answers.get(timeout=40) for _ in started]
     for process in started:
         process.join(10)
         assert process.exitcode == 0
