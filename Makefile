@@ -30,8 +30,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
 
 wheel: $(VENV)/.dev
-	$(PIP) install build
-	$(BIN)/python -m build --wheel
+	$(PIP) wheel --no-deps --wheel-dir dist .
 
 # Versions and hashes of every package; run after a change of dependencies.
 lock: $(VENV)/.run
