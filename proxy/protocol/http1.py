@@ -165,7 +165,14 @@ class Http1(asyncio.Protocol):
         self.running = True
         turns = TURNS
         try:
-            while self._may_begin() and self._begin():
+            while (
+                self.buffer
+                and self.exchange is None
+                and self.body is None
+                and not self.sink.closing  # what comes behind the last answer is not read. §9.6
+                and not self.sink.paused
+                and self._begin()
+            ):
                 turns -= 1
                 if not turns:
                     self.pause_reading()
@@ -176,15 +183,6 @@ class Http1(asyncio.Protocol):
         if self.exchange is None and self.lingered < 0 and not self.sink.paused:
             self.resume_reading()
 
-    def _may_begin(self) -> bool:
-        return (
-            self.exchange is None
-            and self.body is None
-            and bool(self.buffer)
-            and not self.sink.closing  # what comes behind the last answer is not read. §9.6
-            and not self.sink.paused
-        )
-
     def _begin(self) -> bool:
         """Begin one exchange; False when its head is not complete."""
         buffer = self.buffer
@@ -193,7 +191,7 @@ class Http1(asyncio.Protocol):
             self.buffer = _EMPTY_LINES.sub(b"", buffer, count=1)
             self.scanned = 0
             return True
-        end = buffer.find(b"\r\n\r\n", max(self.scanned - 3, 0))
+        end = buffer.find(b"\r\n\r\n", self.scanned - 3 if self.scanned > 3 else 0)
         service = self.service
         service.idle.pop(self, None)
         exchange = Exchange(service.site, self.sink, self.peer, monotonic())
@@ -201,8 +199,10 @@ class Http1(asyncio.Protocol):
             if end < 0:
                 self._check_unfinished(buffer)
                 return False
-            self._check_size(buffer, end)
-            request, length = read_head(buffer[: end + 4], service.limits.header_count)
+            limits = service.limits
+            if end > limits.request_line_bytes or end > limits.header_bytes:
+                self._check_size(buffer, end)
+            request, length = read_head(buffer[: end + 4], limits.header_count)
         except HttpError as error:
             self._fail(exchange, error)
             return True
