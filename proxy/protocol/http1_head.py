@@ -14,7 +14,7 @@ from proxy.rules.framing import request_framing
 from proxy.rules.heads import parse_request_head
 from proxy.rules.target import as_applications_see, parse_target
 
-# 1024 heads of at most 2 KiB, and what was made of them: some 8 MiB of a worker.
+# 1024 heads of at most 2 KiB, and what was made of them: 20 MiB of a worker at the very most.
 REMEMBERED: Final = 1024
 REMEMBERED_BYTES: Final = 2048
 

@@ -20,11 +20,10 @@ from typing import Final, Protocol, cast
 
 from proxy.errors import HttpError, StaleConnectionError, UpstreamError, UpstreamTimeoutError
 from proxy.message import FieldLine, Fields
-from proxy.rules.framing import response_framing
-from proxy.rules.heads import ResponseHead, parse_response_head
 from proxy.upstream.options import GroupOptions
 from proxy.upstream.reading import BodyReader, PartialHead, last_reads, persists
 from proxy.upstream.response import ResponseBody, UpstreamResponse
+from proxy.upstream.response_head import ReadHead, read_head
 
 IDLE: Final = 0
 HEAD: Final = 1
@@ -269,22 +268,19 @@ class UpstreamConnection(asyncio.Protocol):
                     self._set_deadline()
                     return
                 head, data = split
-                parsed = parse_response_head(head)
-                length = response_framing(
-                    self._method, parsed.status, parsed.minor_version, parsed.fields
-                )
+                parsed = read_head(head, self._method)
             except HttpError as error:
                 self._fail(UpstreamError(f"{self.name} sent a bad response: {error}"))
                 return
             if parsed.status >= 200:
-                self._answer_with(parsed, length, data)
+                self._answer_with(parsed, data)
                 return
             if parsed.status == 101:
                 self._switch(parsed, data)
                 return
             self._inform(parsed)
 
-    def _inform(self, parsed: ResponseHead) -> None:
+    def _inform(self, parsed: ReadHead) -> None:
         self._interims += 1
         if self._interims > MAX_INTERIM_RESPONSES:
             self._fail(
@@ -295,7 +291,7 @@ class UpstreamConnection(asyncio.Protocol):
         inform = cast("OnInformational", self._on_informational)
         inform(parsed.status, parsed.fields.lines)
 
-    def _switch(self, parsed: ResponseHead, early: bytes) -> None:
+    def _switch(self, parsed: ReadHead, early: bytes) -> None:
         """Stop reading HTTP: the upstream speaks another protocol from here. RFC 9110 §15.2.2."""
         if not self._upgrade:
             self._fail(UpstreamError(f"{self.name} switched protocols, and nobody had asked"))
@@ -310,9 +306,9 @@ class UpstreamConnection(asyncio.Protocol):
             )
         )
 
-    def _answer_with(self, parsed: ResponseHead, length: int, rest: bytes) -> None:
+    def _answer_with(self, parsed: ReadHead, rest: bytes) -> None:
         """Answer with the final head, whole when its body is here as well."""
-        minor_version, status, reason, fields = parsed
+        minor_version, status, reason, fields, length = parsed
         option = fields.get(b"connection")
         self._persistent = persists(minor_version, option) if option else minor_version == 1
         trailers: Fields | None = None
@@ -340,7 +336,7 @@ class UpstreamConnection(asyncio.Protocol):
             )
 
     def _stream(
-        self, parsed: ResponseHead, length: int | None, reader: BodyReader, held: bytes
+        self, parsed: ReadHead, length: int | None, reader: BodyReader, held: bytes
     ) -> None:
         """Answer with the head, and go on with the body."""
         self._state = BODY
