@@ -25,6 +25,9 @@ class CookieSessions(SecureCookieSessionInterface):
         return request.is_secure
 
 
+_TOO_OLD = "This form is too old. Go back, reload the page and try again."
+
+
 def sign_in(user: User) -> None:
     """Begin a session; nothing of an earlier one is left, so nobody can prepare it."""
     session.clear()
@@ -64,9 +67,11 @@ def csrf_token() -> str:
 def check_csrf() -> None:
     """Refuse a change that does not carry the session's token, in the form or X-CSRF-Token."""
     held = session.get("csrf")
+    if not held:  # before the form is read: who has no session shall not fill the disk first
+        raise Forbidden(_TOO_OLD)
     given = request.headers.get("X-CSRF-Token") or request.form.get("csrf", "")
-    if not held or not hmac.compare_digest(str(held).encode(), given.encode()):
-        raise Forbidden("This form is too old. Go back, reload the page and try again.")
+    if not hmac.compare_digest(str(held).encode(), given.encode()):
+        raise Forbidden(_TOO_OLD)
 
 
 def refuse_cross_site() -> None:

@@ -57,4 +57,9 @@ def test_a_fault_goes_to_the_log_and_not_to_the_client(
 
 
 def test_a_form_beyond_its_limit_is_refused(client: FlaskClient) -> None:
+    client.get("/sign-in")
     assert client.post("/sign-in", data={"name": "x" * 70_000}).status_code == 413
+
+
+def test_a_form_of_nobody_is_refused_before_it_is_read(client: FlaskClient) -> None:
+    assert client.post("/sign-in", data={"name": "x" * 70_000}).status_code == 403
