@@ -14,8 +14,14 @@ _CPUCLOCK_SCHED = 2
 
 
 def cpu_s(pid: int) -> float:
-    """Return how much CPU a process has used, user and system. clock_getcpuclockid(3)."""
-    return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
+    """Return how much CPU a process has used, user and system. clock_getcpuclockid(3).
+
+    Raises BenchError when it has ended.
+    """
+    try:
+        return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
+    except OSError:
+        raise BenchError(f"process {pid} ended while it was measured") from None
 
 
 def children(pid: int) -> list[int]:

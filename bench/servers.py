@@ -170,7 +170,7 @@ def proxyd(folder: Path, files: Path, upstream_port: int, cpus: set[int]) -> Ite
     (folder / "proxy.toml").write_text(configuration)
     program = str(Path(sys.executable).with_name("proxyd"))
     told = subprocess.run([program, "version"], capture_output=True, text=True, check=True).stdout
-    version = ", ".join(line.removeprefix("proxyd ") for line in told.splitlines()[:3])
+    version = told.splitlines()[0].removeprefix("proxyd ")
     with running([program, "run", "-c", "proxy.toml"], folder, cpus, port) as worker:
         yield Server(name="proxyd", version=version, port=port, worker=worker)
 

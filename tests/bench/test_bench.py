@@ -149,6 +149,14 @@ def test_the_cpu_of_another_process_is_counted() -> None:
 
 
 @needs_linux
+def test_a_process_that_ended_is_no_figure() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    with pytest.raises(BenchError, match="ended while"):
+        cpu_s(ended.pid)
+
+
+@needs_linux
 def test_the_server_has_a_cpu_of_its_own_where_there_are_two() -> None:
     ours = os.sched_getaffinity(0)
     server_cpus, others = share_out()
