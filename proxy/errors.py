@@ -157,3 +157,7 @@ class UpstreamTimeoutError(HttpError):
 
 class ClientGoneError(ProxydError):
     """The client left before its answer was complete; nobody is there to be told."""
+
+
+class StoredContentError(ProxydError):
+    """Stored content is gone or damaged; before the first byte it is a miss, after it an end."""

@@ -1,0 +1,154 @@
+"""One stored answer, as every store keeps it and every rule of reuse sees it. No I/O.
+
+Times ending in `_at` and `_until` are seconds of the monotonic clock, so that a jump of the wall
+clock neither freshens nor ages an entry; `request_at` and `response_at` alone are wall clock, for
+what compares them with dates. Age is `now - born_at`.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from proxy.message import Fields, Response, Source
+from proxy.rules.ranges import Span
+
+# Measured (bench/stores.py): the object with its numbers, its places in the store's tables, a
+# field line with its place in the index of its Fields, an object of bytes.
+ENTRY_BYTES = 1100
+LINE_BYTES = 260
+BYTES_BYTES = 33
+
+
+class StoredBody(Protocol):
+    """Content that stays where it is stored, and is read while it goes out."""
+
+    size_bytes: int
+
+    def source(self, pieces: Sequence[bytes | Span] | None = None) -> Source:
+        """Open it and return a source of `pieces` in order, of all of it for None.
+
+        Every byte is checked before it is pushed. Raises StoredContentError when it is gone or
+        damaged, which is to be treated as a miss.
+        """
+
+
+class Entry:
+    """One stored answer.
+
+    `key` names the resource; `variant` is what the request's fields named in `vary` (lower-case,
+    sorted) came to, both empty without Vary. `fields` are those that are stored (RFC 9111 §3.1).
+    `size_bytes` is the length of the content, `cost_bytes` what the entry takes in memory, all in.
+    `purge_seq` is the newest purge that the entry has been compared with. `ranges` are the parts
+    that are here when `complete` is False. `touch_at` belongs to the memory store: from then on a
+    use is worth telling it. `response` and `response_second` belong to the lookup step.
+    """
+
+    __slots__ = (
+        "body",
+        "born_at",
+        "complete",
+        "cost_bytes",
+        "etag",
+        "fields",
+        "fresh_until",
+        "hits",
+        "keep_until",
+        "key",
+        "last_modified",
+        "must_revalidate",
+        "no_cache",
+        "purge_seq",
+        "ranges",
+        "reason",
+        "request_at",
+        "response",
+        "response_at",
+        "response_second",
+        "sie_until",
+        "size_bytes",
+        "status",
+        "swr_until",
+        "tags",
+        "touch_at",
+        "trailers",
+        "variant",
+        "vary",
+    )
+
+    def __init__(  # noqa: PLR0913
+        self,
+        *,
+        key: bytes,
+        status: int,
+        fields: Fields,
+        body: bytes | StoredBody,
+        request_at: float,
+        response_at: float,
+        born_at: float,
+        fresh_until: float,
+        swr_until: float,
+        sie_until: float,
+        keep_until: float,
+        variant: bytes = b"",
+        vary: tuple[bytes, ...] = (),
+        reason: bytes = b"",
+        trailers: Fields | None = None,
+        no_cache: bool = False,
+        must_revalidate: bool = False,
+        tags: tuple[bytes, ...] = (),
+        purge_seq: int = 0,
+        complete: bool = True,
+        ranges: tuple[Span, ...] = (),
+    ) -> None:
+        self.key = key
+        self.variant = variant
+        self.vary = vary
+        self.status = status
+        self.reason = reason
+        self.trailers = trailers
+        self.body = body
+        self.request_at = request_at
+        self.response_at = response_at
+        self.born_at = born_at
+        self.fresh_until = fresh_until
+        self.swr_until = swr_until
+        self.sie_until = sie_until
+        self.keep_until = keep_until
+        self.no_cache = no_cache
+        self.must_revalidate = must_revalidate
+        self.tags = tags
+        self.purge_seq = purge_seq
+        self.complete = complete
+        self.ranges = ranges
+        self.size_bytes = len(body) if isinstance(body, bytes) else body.size_bytes
+        self.hits = 0
+        self.touch_at = 0.0
+        self.response: Response | None = None
+        self.response_second = 0
+        self.set_fields(fields)
+
+    def set_fields(self, fields: Fields) -> None:
+        """Take `fields`, at first or after a validation; a store that counts wants it put again."""
+        self.fields = fields
+        self.etag: bytes | None = fields.get(b"etag")
+        self.last_modified: bytes | None = fields.get(b"last-modified")
+        self.cost_bytes = cost_of(self)
+        self.response = None
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.status} {self.key!r} {self.variant!r} {self.size_bytes} bytes>"
+
+
+def cost_of(entry: Entry) -> int:
+    """Return what `entry` takes in memory, with the head that is encoded for it once it is used."""
+    lines = entry.fields.lines
+    if entry.trailers is not None:
+        lines = lines + entry.trailers.lines
+    head = sum([len(name) + len(value) for name, value in lines])
+    names = [*entry.vary, *entry.tags, entry.variant, entry.key]
+    return (
+        ENTRY_BYTES
+        + len(lines) * LINE_BYTES
+        + 2 * head
+        + sum([BYTES_BYTES + len(name) for name in names])
+        + (len(entry.body) if isinstance(entry.body, bytes) else 0)
+    )

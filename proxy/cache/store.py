@@ -1,0 +1,61 @@
+"""What the tiers ask of a store. Valkey may come as a sibling of memory and disk.
+
+A store never raises: what it cannot read, or cannot keep, is a miss that it has logged.
+"""
+
+from typing import Protocol
+
+from proxy.cache.entry import Entry
+from proxy.message import Fields
+
+
+class Marker:
+    """What a store holds for a key in place of an entry: its lists of Vary names, newest first.
+
+    The entry is then asked for with the variant that the request comes to. RFC 9111 §4.1.
+    """
+
+    __slots__ = ("key", "lists")
+
+    def __init__(self, key: bytes, lists: tuple[tuple[bytes, ...], ...]) -> None:
+        self.key = key
+        self.lists = lists
+
+
+class Later:
+    """Says that the answer needs a thread: to be asked for again with `read`."""
+
+
+LATER = Later()
+
+
+class Writer(Protocol):
+    """Content on its way into a store, while it streams to a client."""
+
+    def write(self, data: bytes) -> bool:
+        """Take the next bytes; False when much is waiting, until `drained` is called."""
+
+    async def commit(self, trailers: Fields | None = None) -> Entry | None:
+        """Make it an entry that others find; None when it could not be kept."""
+
+    def abandon(self) -> None:
+        """Give it up; nothing of it is found by anybody."""
+
+
+class Store(Protocol):
+    """Entries by key and variant, beyond the memory of one worker."""
+
+    def read_now(self, key: bytes, variant: bytes = b"") -> Entry | Marker | Later | None:
+        """Look up without waiting; LATER when that is not possible."""
+
+    async def read(self, key: bytes, variant: bytes = b"") -> Entry | Marker | None:
+        """Look up; None is a miss."""
+
+    async def put(self, entry: Entry) -> bool:
+        """Keep an entry whose body is bytes, or update the head of one that is stored."""
+
+    def begin(self, entry: Entry) -> Writer | None:
+        """Begin to store content that comes bit by bit; None when that is not possible now."""
+
+    async def drop(self, key: bytes, variant: bytes = b"") -> None:
+        """Give up one entry."""
