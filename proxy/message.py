@@ -179,6 +179,15 @@ class Request:
         self.body: RequestBody | None = None
 
 
+class WireHead:
+    """What a wire protocol has made of a response's head; see `Response`."""
+
+    __slots__ = ("encoded",)
+
+    def __init__(self) -> None:
+        self.encoded: bytes | None = None
+
+
 class Response:
     """One final response; may be shared by many exchanges when its body is bytes or None.
 
@@ -186,7 +195,7 @@ class Response:
     (the wire protocol writes these, and Date). `content_length` is what Content-Length says when
     that is not the length of `body`: for HEAD and 304 (NO_LENGTH: nothing). `dated` says that
     `fields` hold the origin's Date, which is kept. `wire_head` belongs to the wire protocol, which
-    keeps its encoded head there.
+    keeps its encoded head there; responses share one when they differ in their bodies' bytes only.
     """
 
     __slots__ = ("body", "content_length", "dated", "fields", "reason", "status", "wire_head")
@@ -199,6 +208,7 @@ class Response:
         *,
         content_length: int | None = None,
         reason: bytes = b"",
+        wire_head: WireHead | None = None,
     ) -> None:
         self.status = status
         self.fields = fields
@@ -206,4 +216,4 @@ class Response:
         self.content_length = content_length
         self.reason = reason
         self.dated = False
-        self.wire_head: bytes | None = None
+        self.wire_head = wire_head or WireHead()

@@ -62,6 +62,6 @@ def test_a_request_begins_without_content() -> None:
 
 def test_a_response_begins_without_an_encoded_head() -> None:
     response = Response(200, [])
-    assert response.wire_head is None
+    assert response.wire_head.encoded is None
     assert not response.dated
     assert response.content_length is None

@@ -10,6 +10,7 @@ from proxy.rules.forwarding import Origin
 
 if TYPE_CHECKING:
     from proxy.pipeline.site import Route, Site
+    from proxy.upstream.response import UpstreamResponse
 
 Step = Callable[["Exchange"], "Step | Wait | None"]
 
@@ -21,6 +22,13 @@ class Wait:
 
     def __init__(self, work: Coroutine[Any, Any, Step | None]) -> None:
         self.work = work
+
+
+class Waiting(Protocol):
+    """What an exchange waits for: a task, or somebody who will run its next step."""
+
+    def cancel(self) -> object:
+        """Take the exchange to its end, because its client has left."""
 
 
 class Peer:
@@ -89,10 +97,12 @@ class Exchange:
 
     `began_at` and `upstream_s` are seconds of the monotonic clock; `client` is the address
     that the log and the application see; `origin` is worked out where somebody needs it.
-    `sender` sends the request's content upstream, `task` does all else that waits.
+    `answer` is the upstream's, until `receive` has made a response of it. `sender` sends the
+    request's content upstream, `task` is all else that waits.
     """
 
     __slots__ = (
+        "answer",
         "began_at",
         "body_bytes",
         "client",
@@ -127,5 +137,6 @@ class Exchange:
         self.body_bytes = 0
         self.upstream_name = ""
         self.upstream_s = -1.0
-        self.task: asyncio.Task[None] | None = None
+        self.answer: UpstreamResponse | None = None
+        self.task: Waiting | None = None
         self.sender: asyncio.Task[None] | None = None

@@ -1,4 +1,4 @@
-"""The step that asks an upstream: the request written anew, the answer passed on as it comes."""
+"""The step that asks an upstream: the request is written anew, and sent when there is room."""
 
 import asyncio
 import itertools
@@ -6,17 +6,24 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from proxy.errors import StaleConnectionError
-from proxy.message import NO_LENGTH, Consumer, FieldLine, Fields, RequestBody, Response
+from proxy.errors import (
+    ClientGoneError,
+    StaleConnectionError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from proxy.message import FieldLine, Fields, RequestBody
+from proxy.pipeline.engine import run
 from proxy.pipeline.exchange import Exchange, Step, Wait
+from proxy.pipeline.fail import step_after
 from proxy.pipeline.finish import finish
 from proxy.pipeline.origin import origin_of
-from proxy.pipeline.respond import respond
-from proxy.pipeline.spool import Spool
+from proxy.pipeline.receive import receive
 from proxy.pipeline.upgrade import switch, wanted_protocol
 from proxy.rules.chunked import encode_chunk, last_chunk
-from proxy.rules.forwarding import end_to_end, request_fields, response_fields
+from proxy.rules.forwarding import end_to_end, request_fields
 from proxy.rules.retrying import may_retry
+from proxy.upstream.answer import AwaitedAnswer
 
 if TYPE_CHECKING:
     from proxy.pipeline.site import Route
@@ -29,17 +36,80 @@ _id_prefix = os.urandom(8).hex().encode()
 _id_numbers = itertools.count(1)
 
 
-def forward(exchange: Exchange) -> Wait:
-    """Begin to talk to the route's upstream."""
+def forward(exchange: Exchange) -> Wait | None:
+    """Begin to talk to the route's upstream: in a task, or without one when nothing has to wait."""
     route = exchange.route
     if route is None or route.group is None:
         raise RuntimeError("forward without an upstream")
     exchange.upstream_name = route.group.name  # from now on a client that leaves ends this
+    request = exchange.request
+    if request.body is None and wanted_protocol(request) is None:
+        connection = route.group.acquire_now()
+        if connection is not None:
+            Asked(exchange, route, connection).begin()
+            return None
     return Wait(ask(exchange, route, route.group))
 
 
+class Asked:
+    """A request without content that an idle connection takes at once: no task waits for it.
+
+    Implements the connection's `Asker`, and stands in for the task of its exchange.
+    """
+
+    __slots__ = ("began_at", "connection", "exchange", "route")
+
+    def __init__(
+        self, exchange: Exchange, route: "Route", connection: "UpstreamConnection"
+    ) -> None:
+        self.exchange = exchange
+        self.route = route
+        self.connection = connection
+
+    def begin(self) -> None:
+        """Send the request."""
+        exchange, route, connection = self.exchange, self.route, self.connection
+        exchange.task = self
+        self.began_at = exchange.sink.now()
+        head = request_head(exchange, route, None, False, None)
+        connection.begin(self, exchange.request.method, False, route.read_timeout_s)
+        connection.send(head)
+
+    def informed(self, status: int, fields: list[FieldLine]) -> None:
+        """Pass an interim response on."""
+        pass_interim(self.exchange, status, fields)
+
+    def answered(self, response: "UpstreamResponse") -> bool:
+        """Go on with the answer."""
+        exchange = self.exchange
+        exchange.task = None
+        exchange.upstream_s = exchange.sink.now() - self.began_at
+        exchange.answer = response
+        run(exchange, receive)
+        return True
+
+    def failed(self, error: UpstreamError | UpstreamTimeoutError) -> None:
+        """Ask again when the idle connection turned out to be closed, else fail."""
+        exchange = self.exchange
+        exchange.task = None
+        if isinstance(error, StaleConnectionError) and may_retry(
+            exchange.request.method, True, False, True
+        ):
+            run(exchange, forward)
+        else:
+            run(exchange, step_after(exchange, error))
+
+    def cancel(self) -> None:
+        """The client has left: give the request up, if it is not answered yet."""
+        exchange = self.exchange
+        if exchange.task is self:
+            exchange.task = None
+            self.connection.give_up(self)
+            run(exchange, step_after(exchange, ClientGoneError("the client left")))
+
+
 async def ask(exchange: Exchange, route: "Route", group: "Group") -> Step:
-    """Send the request, await the head of the answer, and make a Response of it."""
+    """Send the request, and await the head of the answer."""
     body = exchange.request.body
     if body is None:
         return await attempt(exchange, route, group, None)
@@ -61,6 +131,7 @@ async def respond_early(exchange: Exchange, sender: "asyncio.Task[None]") -> Ste
     The answer ends with the sending when that fails; the sending with the answer, as its connection
     does, when that is complete first.
     """
+    receive(exchange)
     response = exchange.response
     if response is None or exchange.sink.send(response):
         return finish
@@ -102,7 +173,8 @@ async def attempt(
         connection = group.acquire_now() or await group.acquire()
         reused = connection.reused
         began_at = exchange.sink.now()
-        answer = connection.begin(request.method, inform, upgrade is not None, route.read_timeout_s)
+        answer = AwaitedAnswer(inform)
+        connection.begin(answer, request.method, upgrade is not None, route.read_timeout_s)
         try:
             response = await converse(exchange, connection, answer, head, chunked)
         except StaleConnectionError:
@@ -113,14 +185,14 @@ async def attempt(
             break
     if response.upgraded:
         return await switch(exchange, connection, response)
-    exchange.response = make_response(exchange, route, response)
-    return respond
+    exchange.answer = response
+    return receive
 
 
 async def converse(
     exchange: Exchange,
     connection: "UpstreamConnection",
-    answer: "asyncio.Future[UpstreamResponse]",
+    answer: AwaitedAnswer,
     head: bytes,
     chunked: bool,
 ) -> "UpstreamResponse":
@@ -143,6 +215,7 @@ async def converse(
     except BaseException:
         await stop_sending(exchange)
         connection.give_up(answer)
+        answer.drop()
         raise
 
 
@@ -170,7 +243,8 @@ def request_head(
     fields = request.fields
     peer = exchange.peer
     given_id = fields.get(b"x-request-id") if peer.trusted else None
-    exchange.request_id = given_id or b"%b%08x" % (_id_prefix, next(_id_numbers))
+    if not exchange.request_id:  # else it is asked again
+        exchange.request_id = given_id or b"%b%08x" % (_id_prefix, next(_id_numbers))
     # A request that is shared by exchanges (see http1_head) mostly comes from one client.
     key = (route, peer.address, peer.local_port, peer.scheme)
     if request.upstream_key != key or peer.trusted or body is not None:
@@ -230,57 +304,3 @@ def pass_interim(exchange: Exchange, status: int, lines: list[FieldLine]) -> Non
     """Pass a 1xx on, but for 100, which is between us and the upstream. RFC 9110 §15.2."""
     if status != 100:
         exchange.sink.inform(status, end_to_end(Fields(lines)))
-
-
-def make_response(exchange: Exchange, route: "Route", answer: "UpstreamResponse") -> Response:
-    """Make of the upstream's answer the one that the client gets."""
-    fields = answer.fields
-    lines = response_fields(fields, answer.minor_version, keep_server=exchange.site.pass_server)
-    if route.headers:
-        names = route.header_names
-        lines = [line for line in lines if line[0].lower() not in names]
-        lines += route.headers
-    body: bytes | Spool | WithTrailers | None
-    if answer.body is None or isinstance(answer.body, bytes):
-        body = answer.body
-        if answer.trailers is not None and answer.trailers.lines and body is not None:
-            body = WithTrailers(body, answer.trailers)
-    elif answer.body.length is not None and route.buffer_response:
-        site = exchange.site
-        body = Spool(answer.body, site.temp_folder, site.memory_spool_bytes, route.buffer_response)
-    else:
-        body = answer.body  # type: ignore[assignment]
-    if answer.status == 426 and b"upgrade" in fields:  # RFC 9110 §15.5.22
-        lines += ((b"Connection", b"upgrade"), (b"Upgrade", fields.get(b"upgrade") or b""))
-    response = Response(answer.status, lines, body, reason=answer.reason)
-    response.dated = b"date" in fields
-    if answer.body is None:
-        length = fields.get(b"content-length")
-        response.content_length = int(length) if length is not None else NO_LENGTH
-    return response
-
-
-class WithTrailers:
-    """A Source of content that is here already and has trailer fields. RFC 9110 §6.5."""
-
-    __slots__ = ("_data", "_trailers", "length")
-
-    def __init__(self, data: bytes, trailers: Fields) -> None:
-        self._data = data
-        self._trailers = trailers
-        self.length: int | None = None
-
-    def start(self, consumer: Consumer) -> None:
-        """Push all of it."""
-        if self._data:
-            consumer.feed(self._data)
-        consumer.finish(self._trailers)
-
-    def pause(self) -> None:
-        """Nothing is held back: it fits into memory."""
-
-    def resume(self) -> None:
-        """See `pause`."""
-
-    def cancel(self) -> None:
-        """Nothing to release."""

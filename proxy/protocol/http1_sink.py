@@ -137,9 +137,10 @@ class Http1Sink:
             self.closing = self.linger = True
         if service.draining:
             self.closing = True
-        head = response.wire_head
+        wire_head = response.wire_head
+        head = wire_head.encoded
         if head is None:
-            head = response.wire_head = encode_head(response, exchange.site.server_line)
+            head = wire_head.encoded = encode_head(response, exchange.site.server_line)
         self.began = True
         date = b"" if response.dated else service.clock.date_line
         if request.method == b"HEAD" or response.status in NO_CONTENT:

@@ -14,7 +14,6 @@ Nothing here sets a timer: `deadline_at` is compared by the sweep of the pool.
 """
 
 import asyncio
-from collections.abc import Callable
 from math import inf
 from typing import Final, Protocol, cast
 
@@ -34,7 +33,22 @@ CLOSED: Final = 4
 # An application sends one or two (100, 103); what sends a hundred does not mean to answer.
 MAX_INTERIM_RESPONSES = 100
 BODILESS = frozenset((204, 304))
-OnInformational = Callable[[int, list[FieldLine]], None]
+
+
+class Asker(Protocol):
+    """Who has asked; is called from the event loop, as soon as there is something to say."""
+
+    def informed(self, status: int, fields: list[FieldLine]) -> None:
+        """Take an interim response other than 101."""
+
+    def answered(self, response: UpstreamResponse) -> bool:
+        """Take the final response; False when nobody wants it any more.
+
+        The connection may serve somebody else already.
+        """
+
+    def failed(self, error: UpstreamError | UpstreamTimeoutError) -> None:
+        """Learn that there will be no final response."""
 
 
 class Owner(Protocol):
@@ -50,24 +64,23 @@ class Owner(Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """Serves one request at a time; goes back to its pool, or closes, by itself.
 
-    A request is `begin`, one or more `send`, and awaiting the future of `begin`. The connection is
-    the caller's until the response and the request are both complete, and not a moment longer: it
-    may serve somebody else when the caller wakes up. So an exchange is given up with the future
-    that `begin` returned (`give_up`), or through its body (`cancel`).
+    A request is `begin`, one or more `send`, and waiting to be `answered`. The connection is the
+    asker's until the response and the request are both complete, and not a moment longer: it may
+    serve somebody else when the asker wakes up. So an exchange is given up with the asker that
+    `begin` was given (`give_up`), or through its body (`cancel`).
 
     `reused` says that it had waited idle before this request; `deadline_at` is when `expire` is
     due, on the loop's clock.
     """
 
     __slots__ = (
-        "_answer",
+        "_asker",
         "_body",
         "_drained",
         "_early",
         "_interims",
         "_loop",
         "_method",
-        "_on_informational",
         "_options",
         "_owner",
         "_partial_head",
@@ -100,9 +113,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._options = options
         self._loop = loop
         self._state = IDLE
-        self._answer: asyncio.Future[UpstreamResponse] | None = None
+        self._asker: Asker | None = None
         self._method = b""
-        self._on_informational: OnInformational | None = None
         self._upgrade = False
         self._read_timeout_s = options.read_timeout_s
         self._request_complete = False
@@ -126,32 +138,29 @@ class UpstreamConnection(asyncio.Protocol):
 
     def begin(
         self,
+        asker: Asker,
         method: bytes,
-        on_informational: OnInformational,
         upgrade: bool = False,
         read_timeout_s: float | None = None,
-    ) -> asyncio.Future[UpstreamResponse]:
-        """Begin a request; the future is its final response.
+    ) -> None:
+        """Begin a request of `asker`, which is told of its answer.
 
         `upgrade` says that the request asks for it, so that 101 is a valid answer. `read_timeout_s`
-        is for this request, the group's when None.
-        `on_informational` gets every other 1xx. The future fails with UpstreamError,
+        is for this request, the group's when None. The asker's error is an UpstreamError,
         StaleConnectionError or UpstreamTimeoutError.
         """
-        answer: asyncio.Future[UpstreamResponse] = self._loop.create_future()
-        self._answer = answer
+        if self._state == CLOSED:
+            self._received = False
+            asker.failed(self._broken_off(None))
+            return
+        self._state = HEAD
+        self._asker = asker
         self._method = method
-        self._on_informational = on_informational
         self._upgrade = upgrade
         self._read_timeout_s = read_timeout_s or self._options.read_timeout_s
         self._request_complete = False
         self._received = False
         self._interims = 0
-        if self._state == CLOSED:
-            answer.set_exception(self._broken_off(None))
-        else:
-            self._state = HEAD
-        return answer
 
     def send(self, data: bytes, more: bool = False) -> None:
         """Write `data`; without `more` it is the end of the request.
@@ -173,12 +182,10 @@ class UpstreamConnection(asyncio.Protocol):
             await self._drained
         return self._state != CLOSED
 
-    def give_up(self, answer: asyncio.Future[UpstreamResponse]) -> None:
-        """Close the connection if the exchange of `answer` is still on it."""
-        if self._answer is answer:
+    def give_up(self, asker: Asker) -> None:
+        """Close the connection if it is still the asker's."""
+        if self._asker is asker:
             self.close()
-        if answer.done() and not answer.cancelled():
-            answer.exception()  # nobody else will look at it
 
     def release(self) -> None:
         """Go back to the pool unused."""
@@ -288,8 +295,7 @@ class UpstreamConnection(asyncio.Protocol):
             )
             return
         self._set_deadline()
-        inform = cast("OnInformational", self._on_informational)
-        inform(parsed.status, parsed.fields.lines)
+        cast("Asker", self._asker).informed(parsed.status, parsed.fields.lines)
 
     def _switch(self, parsed: ReadHead, early: bytes) -> None:
         """Stop reading HTTP: the upstream speaks another protocol from here. RFC 9110 §15.2.2."""
@@ -308,12 +314,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _answer_with(self, parsed: ReadHead, rest: bytes) -> None:
         """Answer with the final head, whole when its body is here as well."""
-        minor_version, status, reason, fields, length = parsed
-        option = fields.get(b"connection")
+        length = parsed.length
+        option = parsed.fields.get(b"connection")
+        minor_version = parsed.minor_version
         self._persistent = persists(minor_version, option) if option else minor_version == 1
         trailers: Fields | None = None
         if length == 0:
-            body = None if status in BODILESS or self._method == b"HEAD" else b""
+            body = None if parsed.status in BODILESS or self._method == b"HEAD" else b""
             surplus = rest
         elif 0 < length <= len(rest):
             body, surplus = rest[:length], rest[length:]
@@ -328,12 +335,19 @@ class UpstreamConnection(asyncio.Protocol):
                 self._stream(parsed, length if length > 0 else None, reader, body)
                 return
             surplus, trailers = reader.surplus, reader.trailers
-        answer = self._answer
+        asker = cast("Asker", self._asker)
         self._complete(clean=not surplus)
-        if answer is not None and not answer.done():
-            answer.set_result(
-                UpstreamResponse(status, reason, fields, body, minor_version, trailers)
+        asker.answered(
+            UpstreamResponse(
+                parsed.status,
+                parsed.reason,
+                parsed.fields,
+                body,
+                minor_version,
+                trailers,
+                head=parsed,
             )
+        )
 
     def _stream(
         self, parsed: ReadHead, length: int | None, reader: BodyReader, held: bytes
@@ -345,17 +359,19 @@ class UpstreamConnection(asyncio.Protocol):
         self._set_deadline()
         self._resolve(
             UpstreamResponse(
-                parsed.status, parsed.reason, parsed.fields, self._body, parsed.minor_version
+                parsed.status,
+                parsed.reason,
+                parsed.fields,
+                self._body,
+                parsed.minor_version,
+                head=parsed,
             )
         )
 
     def _resolve(self, response: UpstreamResponse) -> None:
-        """Give a response to the caller, who has to do something about it; else close."""
-        answer = self._answer
-        if answer is None or answer.done():
+        """Give a response to the asker, who has to do something about it; else close."""
+        if not cast("Asker", self._asker).answered(response):
             self.close()
-        else:
-            answer.set_result(response)
 
     def _take_body(self, data: bytes) -> None:
         """Push the next bytes of the body, and end it where its framing says."""
@@ -383,8 +399,7 @@ class UpstreamConnection(asyncio.Protocol):
         ):
             self._reader = None
             self._body = None
-            self._answer = None
-            self._on_informational = None
+            self._asker = None
             self._become_idle()
         else:
             self.close()
@@ -435,20 +450,19 @@ class UpstreamConnection(asyncio.Protocol):
         return kind(f"{self.name} closed the connection without an answer{cause}")
 
     def _fail(self, error: UpstreamError | UpstreamTimeoutError) -> None:
-        answer, body = self._answer, self._body
+        asker, body = self._asker, self._body
         self.close()
         if body is not None:
             body.fail(error)
-        elif answer is not None and not answer.done():
-            answer.set_exception(error)
+        elif asker is not None:
+            asker.failed(error)
 
     def _let_go(self) -> None:
         """Free everything that waits for this connection, and its place in the pool."""
         self.deadline_at = inf
         self._body = None
-        self._answer = None
+        self._asker = None
         self._reader = None
-        self._on_informational = None
         self._wake_writer()
         self._owner.dropped(self)
 

@@ -5,6 +5,7 @@ from typing import Protocol
 import msgspec
 
 from proxy.message import Consumer, Fields
+from proxy.upstream.response_head import ReadHead
 
 
 class Wire(Protocol):
@@ -113,7 +114,8 @@ class UpstreamResponse(msgspec.Struct, frozen=True):
     `body` is None where there is none by definition (HEAD, 204, 304, 101), bytes when all of it
     arrived together with the head, otherwise a Source that must be started or cancelled. `trailers`
     belong to a body in bytes; a streamed one gives them at its end. `fields` are as received,
-    hop-by-hop fields included. `upgraded` says that the connection waits for `detach`.
+    hop-by-hop fields included. `upgraded` says that the connection waits for `detach`. `head` is
+    what all of this was read from.
     """
 
     status: int
@@ -123,3 +125,4 @@ class UpstreamResponse(msgspec.Struct, frozen=True):
     minor_version: int = 1
     trailers: Fields | None = None
     upgraded: bool = False
+    head: ReadHead | None = None

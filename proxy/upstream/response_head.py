@@ -5,7 +5,7 @@ one question have the same head. So heads are remembered by their bytes, in a ta
 when it is full, as those of requests are (`protocol.http1_head`).
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from proxy.message import Fields
 from proxy.rules.framing import response_framing
@@ -16,14 +16,23 @@ REMEMBERED: Final = 1024
 REMEMBERED_BYTES: Final = 2048
 
 
-class ReadHead(NamedTuple):
-    """What a response head says; `length` is that of the body as in `response_framing`."""
+class ReadHead:
+    """What a response head says; `length` is that of the body as in `response_framing`.
 
-    minor_version: int
-    status: int
-    reason: bytes
-    fields: Fields
-    length: int
+    `passed_on` belongs to the receive step, which keeps there what it made of a head.
+    """
+
+    __slots__ = ("fields", "length", "minor_version", "passed_on", "reason", "status")
+
+    def __init__(
+        self, minor_version: int, status: int, reason: bytes, fields: Fields, length: int
+    ) -> None:
+        self.minor_version = minor_version
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+        self.length = length
+        self.passed_on: object = None
 
 
 _remembered: dict[bytes, ReadHead] = {}

@@ -55,7 +55,7 @@ async def test_steps_that_wait_share_one_task() -> None:
     first, second = asyncio.Event(), asyncio.Event()
     run(asking.exchange, waiting(first, second))
     task = asking.exchange.task
-    assert task is not None
+    assert isinstance(task, asyncio.Task)
     first.set()
     for _ in range(3):
         await asyncio.sleep(0)
@@ -99,7 +99,7 @@ async def test_an_exchange_that_is_cancelled_is_logged_as_left() -> None:
     asking = Asking()
     run(asking.exchange, waiting(asyncio.Event()))
     task = asking.exchange.task
-    assert task is not None
+    assert isinstance(task, asyncio.Task)
     await asyncio.sleep(0)
     task.cancel()
     await task

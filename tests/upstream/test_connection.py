@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import StaleConnectionError, UpstreamError, UpstreamTimeoutError
 from proxy.message import FieldLine, Fields
+from proxy.upstream.answer import AwaitedAnswer
 from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.options import GroupOptions
 from proxy.upstream.response import ResponseBody, UpstreamResponse
@@ -108,14 +109,15 @@ class Wire:
 
     def ask(
         self, method: bytes = b"GET", more: bool = False, upgrade: bool = False
-    ) -> asyncio.Future[UpstreamResponse]:
-        answer = self.connection.begin(
-            method, lambda status, lines: self.interims.append((status, lines)), upgrade
+    ) -> AwaitedAnswer:
+        answer = AwaitedAnswer(
+            lambda status, lines: self.interims.append((status, lines)), loop=self.loop
         )
+        self.connection.begin(answer, method, upgrade)
         self.connection.send(method + b" / HTTP/1.1\r\n\r\n", more)
         return answer
 
-    def get(self, *reads: bytes) -> asyncio.Future[UpstreamResponse]:
+    def get(self, *reads: bytes) -> AwaitedAnswer:
         answer = self.ask()
         for data in reads:
             self.connection.data_received(data)
@@ -300,7 +302,8 @@ async def test_a_hundred_interim_answers_are_enough() -> None:
 
 async def test_an_exchange_given_up_inside_an_interim_answer_ends_there() -> None:
     wire = Wire()
-    answer = wire.connection.begin(b"GET", lambda *_: wire.connection.give_up(answer))
+    answer = AwaitedAnswer(lambda *_: wire.connection.give_up(answer))
+    wire.connection.begin(answer, b"GET")
     wire.connection.send(b"x")
     wire.connection.data_received(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK + b"hello")
     assert not answer.done()
@@ -612,8 +615,17 @@ async def test_giving_up_a_failed_exchange_is_the_end_of_its_error() -> None:
     answer = wire.ask()
     wire.connection.eof_received()
     wire.connection.give_up(answer)
+    answer.drop()
     del answer  # would be reported as never retrieved
     assert wire.pool.lost == 1
+
+
+async def test_the_error_of_an_exchange_that_nobody_waits_for_is_lost() -> None:
+    wire = Wire()
+    answer = wire.ask()
+    answer.cancel()
+    wire.connection.eof_received()
+    assert answer.cancelled()
 
 
 async def test_a_streamed_answer_that_nobody_waits_for_closes_the_connection() -> None:
@@ -698,7 +710,8 @@ async def test_silence_is_a_timeout_between_two_reads() -> None:
 
 async def test_a_request_may_have_a_read_timeout_of_its_own() -> None:
     wire = Wire()
-    answer = wire.connection.begin(b"GET", lambda *_: None, read_timeout_s=5)
+    answer = AwaitedAnswer(lambda *_: None)
+    wire.connection.begin(answer, b"GET", read_timeout_s=5)
     wire.connection.send(b"x")
     assert wire.connection.deadline_at <= wire.loop.time() + 5
     wire.connection.data_received(OK + b"hello")

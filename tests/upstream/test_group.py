@@ -20,6 +20,7 @@ from proxy.errors import (
 )
 from proxy.message import Fields
 from proxy.upstream.address import Address, TcpAddress, UnixAddress
+from proxy.upstream.answer import AwaitedAnswer
 from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.dial import reason
 from proxy.upstream.group import Group
@@ -123,8 +124,14 @@ async def get(group: Group) -> UpstreamResponse:
     return await ask(connection)
 
 
-def ask(connection: UpstreamConnection) -> asyncio.Future[UpstreamResponse]:
-    answer = connection.begin(b"GET", ignore)
+def begin(connection: UpstreamConnection, method: bytes) -> AwaitedAnswer:
+    answer = AwaitedAnswer(ignore)
+    connection.begin(answer, method)
+    return answer
+
+
+def ask(connection: UpstreamConnection) -> AwaitedAnswer:
+    answer = begin(connection, b"GET")
     connection.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     return answer
 
@@ -358,7 +365,7 @@ async def test_a_slow_upstream_holds_the_sender_back_until_it_times_out() -> Non
     async with upstream(silent) as server:
         group = group_of(server.address)
         connection = await group.acquire()
-        answer = connection.begin(b"POST", ignore)
+        answer = begin(connection, b"POST")
         connection.send(b"POST / HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n", more=True)
         sent = 0
         while True:
@@ -396,7 +403,7 @@ async def test_an_answer_of_an_upstream_that_stopped_reading_is_not_lost(
     async with upstream(script, tmp_path / "s" if unix else None) as server:
         group = group_of(server.address)
         connection = await group.acquire()
-        answer = connection.begin(b"POST", ignore)
+        answer = begin(connection, b"POST")
         connection.send(b"POST / HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n", more=True)
         await until(lambda: bool(server.heads))
         server.go_on.set()
@@ -421,7 +428,7 @@ async def test_an_answer_that_the_loop_did_not_read_any_more_is_read_at_the_end(
     async with upstream(silent, tmp_path / "s") as server:
         group = group_of(server.address)
         connection = await group.acquire()
-        answer = connection.begin(b"POST", ignore)
+        answer = begin(connection, b"POST")
         connection.send(b"POST / HTTP/1.1\r\n\r\n", more=True)
         await until(lambda: bool(server.heads))
         # Blocking, so that the loop has no chance to read before the write fails.

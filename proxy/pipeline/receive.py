@@ -1,0 +1,102 @@
+"""The step that makes of an upstream's answer the one that the client gets."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from proxy.message import NO_LENGTH, Consumer, FieldLine, Fields, Response, WireHead
+from proxy.pipeline.exchange import Exchange, Step
+from proxy.pipeline.respond import respond
+from proxy.pipeline.spool import Spool
+from proxy.rules.forwarding import response_fields
+
+if TYPE_CHECKING:
+    from proxy.pipeline.site import Route
+    from proxy.upstream.response import UpstreamResponse
+
+
+def receive(exchange: Exchange) -> Step:
+    """Take what an upstream has answered."""
+    route, answer = exchange.route, exchange.answer
+    if route is None or answer is None:
+        raise RuntimeError("receive without an answer")
+    exchange.answer = None
+    exchange.response = make_response(exchange, route, answer)
+    return respond
+
+
+class PassedOn(NamedTuple):
+    """A head as the clients of `route` get it, kept with what it was made of."""
+
+    route: "Route"
+    lines: list[FieldLine]
+    wire_head: WireHead
+    dated: bool
+
+
+def pass_on(exchange: Exchange, route: "Route", answer: "UpstreamResponse") -> PassedOn:
+    """Make the head for the client, or take the one that was made of the same head before."""
+    head = answer.head
+    known = None if head is None else head.passed_on
+    if isinstance(known, PassedOn) and known.route is route:
+        return known
+    fields = answer.fields
+    lines = response_fields(fields, answer.minor_version, keep_server=exchange.site.pass_server)
+    if route.headers:
+        names = route.header_names
+        lines = [line for line in lines if line[0].lower() not in names]
+        lines += route.headers
+    if answer.status == 426 and b"upgrade" in fields:  # RFC 9110 §15.5.22
+        lines += ((b"Connection", b"upgrade"), (b"Upgrade", fields.get(b"upgrade") or b""))
+    made = PassedOn(route, lines, WireHead(), b"date" in fields)
+    # Only where the head says how long the content is, what is encoded depends on nothing else.
+    if head is not None and head.length >= 0:
+        head.passed_on = made
+    return made
+
+
+def make_response(exchange: Exchange, route: "Route", answer: "UpstreamResponse") -> Response:
+    """Make of the upstream's answer the one that the client gets."""
+    made = pass_on(exchange, route, answer)
+    body: bytes | Spool | WithTrailers | None
+    if answer.body is None or isinstance(answer.body, bytes):
+        body = answer.body
+        if answer.trailers is not None and answer.trailers.lines and body is not None:
+            body = WithTrailers(body, answer.trailers)
+    elif answer.body.length is not None and route.buffer_response:
+        site = exchange.site
+        body = Spool(answer.body, site.temp_folder, site.memory_spool_bytes, route.buffer_response)
+    else:
+        body = answer.body  # type: ignore[assignment]
+    response = Response(
+        answer.status, made.lines, body, reason=answer.reason, wire_head=made.wire_head
+    )
+    response.dated = made.dated
+    if answer.body is None:
+        length = answer.fields.get(b"content-length")
+        response.content_length = int(length) if length is not None else NO_LENGTH
+    return response
+
+
+class WithTrailers:
+    """A Source of content that is here already and has trailer fields. RFC 9110 §6.5."""
+
+    __slots__ = ("_data", "_trailers", "length")
+
+    def __init__(self, data: bytes, trailers: Fields) -> None:
+        self._data = data
+        self._trailers = trailers
+        self.length: int | None = None
+
+    def start(self, consumer: Consumer) -> None:
+        """Push all of it."""
+        if self._data:
+            consumer.feed(self._data)
+        consumer.finish(self._trailers)
+
+    def pause(self) -> None:
+        """Nothing is held back: it fits into memory."""
+
+    def resume(self) -> None:
+        """See `pause`."""
+
+    def cancel(self) -> None:
+        """Nothing to release."""
