@@ -77,10 +77,14 @@ def machine(servers: Sequence[Server], wrk_version: str, cpus: tuple[set[int], s
 
 
 def python_build() -> str:
-    """Say whether Python was built with profile-guided optimisation, a quarter of its speed."""
+    """Say how Python was built: optimised by a profile it is a quarter faster.
+
+    A distribution may do that by means of its own, as Debian does.
+    """
     arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
     optimised = "--enable-optimizations" in arguments
-    return "built with optimisations" if optimised else "built without --enable-optimizations"
+    how = "configured with" if optimised else "configured without"
+    return f"{how} --enable-optimizations, {sysconfig.get_config_var('prefix')}"
 
 
 def cpu_model() -> str:

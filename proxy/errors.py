@@ -155,6 +155,12 @@ class UpstreamTimeoutError(HttpError):
     status = 504
 
 
+class InsufficientStorageError(HttpError):
+    """No room on the disk for the content of the request. RFC 4918 §11.5."""
+
+    status = 507
+
+
 class ClientGoneError(ProxydError):
     """The client left before its answer was complete; nobody is there to be told."""
 

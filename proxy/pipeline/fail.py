@@ -40,6 +40,7 @@ HINTS = {
     503: "The server is busy. Please try again in a moment.",
     504: "The application behind this server did not answer in time.",
     505: "This server speaks HTTP/1.1 here.",
+    507: "The server has no room for the content of the request.",
 }
 
 

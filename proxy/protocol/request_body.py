@@ -6,12 +6,18 @@ without it passes the pieces on as they come. Either way a bounded amount is in 
 """
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiofiles.tempfile
 
-from proxy.errors import ClientGoneError, ContentTooLargeError, HttpError
+from proxy.errors import (
+    ClientGoneError,
+    ContentTooLargeError,
+    HttpError,
+    InsufficientStorageError,
+)
 from proxy.message import Fields
 from proxy.rules.chunked import ChunkedDecoder
 from proxy.rules.framing import CHUNKED
@@ -26,6 +32,8 @@ MEMORY_BYTES = 64 * 1024
 FILE_READ_BYTES = 256 * 1024
 # What may come while the file is being written: few large writes cost less than many small ones.
 BACKLOG_BYTES = 512 * 1024
+
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 ResultT = TypeVar("ResultT")
 
@@ -182,7 +190,8 @@ class IncomingBody:
         try:
             await undisturbed(self._write(left, folder))
         except OSError as error:
-            raise HttpError(f"the content cannot be kept in a file in {folder}: {error}") from None
+            kind = InsufficientStorageError if error.errno in FULL else HttpError
+            raise kind(f"the content cannot be kept in a file in {folder}: {error}") from None
 
     async def _write(self, left: memoryview, folder: str | None) -> None:
         if self._file is None:

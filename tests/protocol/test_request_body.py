@@ -293,15 +293,17 @@ async def test_who_asks_after_the_client_has_left_is_told() -> None:
     assert isinstance(up.error, ClientGoneError)
 
 
-@pytest.mark.parametrize("moment", ["opening", "writing"])
-async def test_a_disk_that_fails_is_a_500_and_no_traceback(moment: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("moment", "status"), [("opening", 500), ("writing", 507)])
+async def test_a_disk_that_fails_or_is_full_is_told_without_a_traceback(
+    moment: str, status: int, tmp_path: Path
+) -> None:
     folder = tmp_path if moment == "writing" else tmp_path / "missing"
     up = Uploading(collected, folder)
     async with files_of(MEMORY_BYTES + 1000 if moment == "writing" else None):
         up.wire.send(sized(len(LARGE)))
         await feed(up.wire, LARGE[:-1])
-        assert (await up.end()).startswith(b"HTTP/1.1 500 ")
-    assert type(up.error) is HttpError
+        assert (await up.end()).startswith(b"HTTP/1.1 %d " % status)
+    assert isinstance(up.error, HttpError)
     assert str(folder) in str(up.error)
 
 
