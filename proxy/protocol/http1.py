@@ -44,8 +44,9 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 # A client that keeps sending while it is told that it must not is heard up to this much, so that
 # it reads the answer instead of a reset. RFC 9112 §9.6.
 LINGER_BYTES = 16 * 1024 * 1024
-
-
+# How long a silent connection is kept when the worker ends: its next request may be on its way, and
+# is answered with "Connection: close". nginx closes at once and loses it, Envoy takes its time.
+IDLE_LINGER_S = 1.0
 # How many pipelined requests are answered before other connections have their turn.
 TURNS = 32
 
@@ -323,10 +324,13 @@ class Http1(asyncio.Protocol):
     def await_head(self) -> None:
         """Count as idle from now on; or end, when no other request is to be answered."""
         service = self.service
-        if (service.draining or self.eof) and not self.buffer:
+        if self.eof and not self.buffer:
             self._close()
             return
         service.idle[self] = None
+        if service.draining:
+            self.await_last_head()
+            return
         service.deadlines.set(self, service.loop.time() + service.limits.keepalive_timeout_s)
 
     def _finish_connection(self) -> None:
@@ -409,6 +413,12 @@ class Http1(asyncio.Protocol):
             if self.body is not None:
                 service = self.service
                 service.deadlines.set(self, service.loop.time() + service.limits.body_timeout_s)
+
+    def await_last_head(self) -> None:
+        """Close soon, unless a request was on its way already."""
+        service = self.service
+        at = service.loop.time() + IDLE_LINGER_S
+        service.deadlines.set(self, min(self.deadline_at, at))
 
     def close_idle(self) -> None:
         """Close a connection that waits for its next request."""

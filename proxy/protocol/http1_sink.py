@@ -135,8 +135,8 @@ class Http1Sink:
         service = connection.service
         if connection.body is not None and not connection.body.soon_over():
             self.closing = self.linger = True
-        if service.draining:
-            self.closing = True
+        if service.draining and not connection.buffer:  # what is here already is answered
+            self.closing = self.linger = True
         wire_head = response.wire_head
         head = wire_head.encoded
         if head is None:

@@ -7,7 +7,8 @@ accept ──→ Http1
 import asyncio
 import logging
 import socket
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from proxy.errors import BadRequestError
 from proxy.pipeline.exchange import Peer
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("proxyd.listener")
 
+# The socket's file belongs to the master; from 3.13 on a server that closes would remove it.
+_KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+
 
 async def listen(
     service: "Service", sock: socket.socket, *, proxy_protocol: bool, backlog: int
@@ -32,7 +36,7 @@ async def listen(
         return PrefaceReader(service) if proxy_protocol else Http1(service)
 
     if sock.family == socket.AF_UNIX:
-        return await loop.create_unix_server(accept, sock=sock, backlog=backlog)
+        return await loop.create_unix_server(accept, sock=sock, backlog=backlog, **_KEEP_FILE)
     return await loop.create_server(accept, sock=sock, backlog=backlog)
 
 

@@ -84,10 +84,10 @@ class Service:
             self.emptied.set_result(None)
 
     async def drain(self, timeout_s: float) -> bool:
-        """Close what is idle, let the rest finish; True when all did in time."""
+        """Let every connection finish, and the idle ones be silent; True when all did in time."""
         self.draining = True
         for connection in list(self.idle):
-            connection.close_idle()
+            connection.await_last_head()
         if not self.connections:
             return True
         self.emptied = self.loop.create_future()

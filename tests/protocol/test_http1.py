@@ -11,6 +11,7 @@ from proxy.message import Response
 from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.respond import respond
 from proxy.pipeline.site import Route
+from proxy.protocol.http1 import IDLE_LINGER_S
 from proxy.protocol.service import ClientLimits
 from tests.protocol.wire import Wire
 
@@ -415,6 +416,7 @@ async def test_a_connection_that_never_said_a_word_does_not_hold_up_a_graceful_s
     wire = Wire(hello)
     draining = asyncio.ensure_future(wire.service.drain(60))
     await asyncio.sleep(0)
+    wire.later(IDLE_LINGER_S + 1)
     assert wire.transport.closed
     wire.connection.connection_lost(None)
     assert await draining

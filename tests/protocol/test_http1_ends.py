@@ -7,6 +7,7 @@ import pytest
 from proxy.message import Consumer, Response
 from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.respond import respond
+from proxy.protocol.http1 import IDLE_LINGER_S
 from proxy.protocol.service import ClientLimits
 from tests.pipeline.bodies import Pushed, until
 from tests.protocol.test_http1 import OK, answered, echo, hello
@@ -153,14 +154,17 @@ async def test_very_many_empty_lines_cost_next_to_nothing() -> None:
     assert wire.send(b"\r\n" * 2_000_000 + GET) == OK + b"Content-Length: 2\r\n\r\n/a"
 
 
-async def test_an_answer_that_ends_while_the_worker_drains_ends_its_connection() -> None:
+async def test_an_answer_begun_before_the_worker_drains_leaves_time_for_one_more() -> None:
     source = Pushed()
     wire = Wire(streaming(source))
     assert b"close" not in wire.send(GET)
     draining = asyncio.create_task(wire.service.drain(10))
     await asyncio.sleep(0)
     source.to.finish(None)
-    await until(lambda: wire.transport.closed)
+    await until(lambda: wire.connection.exchange is None)
+    assert not wire.transport.closed
+    wire.later(IDLE_LINGER_S + 1)
+    assert wire.transport.closed
     lose(wire)
     assert await draining
 
@@ -172,7 +176,7 @@ async def test_a_pipelined_request_is_still_answered_while_the_worker_drains() -
     wire.service.draining = True
     source.to.finish(None)
     assert b"Connection: close" in await answered(wire)
-    assert wire.transport.closed
+    assert wire.transport.eof_written
     assert wire.log.lines == [(b"/a", 200), (b"/b", 200)]
 
 

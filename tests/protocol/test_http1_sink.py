@@ -267,7 +267,7 @@ async def test_a_worker_that_drains_says_that_the_connection_ends() -> None:
     wire = answering(b"")
     wire.service.draining = True
     assert b"\r\nConnection: close\r\n" in wire.send(GET)
-    assert wire.transport.closed
+    assert wire.transport.eof_written  # and the client is heard out: its next one may be under way
 
 
 async def test_the_date_of_the_origin_is_kept() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from proxy.protocol.http1 import IDLE_LINGER_S
 from proxy.protocol.service import ClientLimits
 from tests.pipeline.bodies import until
 from tests.protocol.test_http1 import hello
@@ -20,15 +21,30 @@ async def test_a_worker_without_connections_is_drained_at_once() -> None:
     assert await wire.service.drain(0.0)
 
 
-async def test_draining_lets_the_idle_go_and_waits_for_the_rest() -> None:
+async def test_draining_lets_the_silent_go_after_a_while_and_waits_for_the_rest() -> None:
     wire = Wire(hello)
     wire.send(GET)
     draining = asyncio.create_task(wire.service.drain(10.0))
-    await until(lambda: wire.transport.closed)
+    await until(lambda: wire.service.draining)
+    assert not wire.transport.closed
+    wire.later(IDLE_LINGER_S + 1)
+    assert wire.transport.closed
     assert not draining.done()
     gone(wire)
     assert await draining
     wire.service.forget(wire.connection)  # nobody waits any more
+
+
+async def test_a_request_that_was_on_its_way_when_draining_began_is_answered() -> None:
+    wire = Wire(hello)
+    wire.send(GET)
+    draining = asyncio.create_task(wire.service.drain(10.0))
+    await until(lambda: wire.service.draining)
+    assert b"\r\nConnection: close\r\n" in wire.send(GET)
+    assert wire.transport.eof_written
+    wire.connection.eof_received()
+    gone(wire)
+    assert await draining
 
 
 async def test_draining_takes_no_longer_than_it_may() -> None:
