@@ -16,7 +16,7 @@ from proxy.errors import ConfigError, ProxydError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from proxy.config.check import Finding
+    from proxy.config.finding import Finding
     from proxy.config.schema import Config
 
 PARTS = ("uvloop", "httptools", "waitress")

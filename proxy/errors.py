@@ -5,6 +5,8 @@ command line (which prints the message). The text of an HTTP failure goes to the
 client.
 """
 
+from typing import Literal
+
 
 class ProxydError(Exception):
     """The root of all intended failures."""
@@ -12,6 +14,20 @@ class ProxydError(Exception):
 
 class ConfigError(ProxydError):
     """proxy.toml, or something it names, is wrong; the message is for the person who wrote it."""
+
+
+class CertificateError(ProxydError):
+    """A certificate or its key cannot be served; the message names the file, `fix` the way out.
+
+    `part` is the one of the two that is to be looked at.
+    """
+
+    def __init__(
+        self, text: str, fix: str, *, part: Literal["certificate", "key"] = "certificate"
+    ) -> None:
+        super().__init__(text)
+        self.fix = fix
+        self.part: Literal["certificate", "key"] = part
 
 
 class StartError(ProxydError):

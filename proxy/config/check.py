@@ -14,28 +14,16 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.machinery import all_suffixes
 from pathlib import Path
-from typing import Literal
 
 from proxy.config.access import Identity, Obstacle, Use, as_user, obstacle, user_name
 from proxy.config.backends import Upstream
+from proxy.config.check_tls import encryption
+from proxy.config.finding import Finding, error, warning
 from proxy.config.load import nearest
 from proxy.config.locate import KeyPath
 from proxy.config.routes import FilesRoute, Route, ToRoute
 from proxy.config.schema import Config
 from proxy.upstream.address import TcpAddress, UnixAddress
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that will not work ("error"), or that is hardly meant so ("warning").
-
-    `key` is the place in proxy.toml, `fix` the way out.
-    """
-
-    level: Literal["error", "warning"]
-    key: KeyPath
-    text: str
-    fix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +41,7 @@ def check(config: Config) -> list[Finding]:
     identity, findings = runtime_identity(config)
     findings += [
         *listening(config),
+        *encryption(config),
         *trusting(config),
         *paths(config, identity),
         *modules(config),
@@ -320,13 +309,3 @@ def unused_targets(config: Config) -> Iterator[Finding]:
             kind = "upstream" if isinstance(target, Upstream) else "app"
             text = f"no route leads to [{kind}.{name}]"
             yield warning((kind, name), text, f'add a [[route]] with to = "{name}"')
-
-
-def error(key: KeyPath, text: str, fix: str) -> Finding:
-    """Return a finding that keeps the server from working."""
-    return Finding(level="error", key=key, text=text, fix=fix)
-
-
-def warning(key: KeyPath, text: str, fix: str) -> Finding:
-    """Return a finding that is hardly meant so."""
-    return Finding(level="warning", key=key, text=text, fix=fix)

@@ -35,6 +35,7 @@ from proxy.config.kinds import (
 )
 from proxy.config.locate import Source
 from proxy.config.routes import FilesRoute, Route, ToRoute
+from proxy.config.tls import HstsSetting, RedirectSetting, TlsSetting
 
 
 class Server(Table):
@@ -69,6 +70,11 @@ class Server(Table):
     a new one; when none is idle, the new one is. Each needs a file descriptor, and another one
     upstream: see `ulimit -n`. Precedent: nginx `worker_connections` 512, Caddy none."""
 
+    dev: Flag = False
+    """Whether proxyd reloads when a file of the configuration or of an app changes, and cuts off
+    what the old processes still do. For development only: it looks at every file each second.
+    Precedent: `flask run --debug`, uvicorn `--reload`."""
+
     def worker_count(self) -> int:
         """Return `workers` as a number: "auto" is the CPUs that this process may use."""
         if isinstance(self.workers, int):
@@ -94,6 +100,38 @@ class Listen(Table):
     backlog: Count = 1024
     """Connections that the system holds until a worker accepts them; capped by
     net.core.somaxconn. Precedent: Waitress `backlog` 1024, nginx 511."""
+
+    tls: TlsSetting | None = None
+    """The certificate with its chain and the key, both PEM: `{ certificate = "cert.pem", key =
+    "key.pem" }`. Of a list of these each connection gets the one with the name that it asks for
+    (SNI), and the first when there is none. "internal" makes a certificate for development, signed
+    by an authority of its own in `state_dir`/tls. Files that change are read again within two
+    seconds, as the user that started proxyd. Precedent: nginx `ssl_certificate`, Caddy `tls`."""
+
+    tls_profile: Literal["intermediate", "modern"] = "intermediate"
+    """"intermediate" is TLS 1.2 and 1.3 with forward secrecy and AEAD only, for every browser in
+    use; "modern" is TLS 1.3 alone. Precedent: Mozilla's Server Side TLS, 6.0."""
+
+    client_ca: FilePath | None = None
+    """The authorities (PEM) whose client certificates are accepted here. The application learns
+    who it is from Client-Cert (RFC 9440) and X-Client-Cert-Verify (SUCCESS or NONE), -Subject,
+    -Issuer, -Serial and -Fingerprint (SHA-256), which nobody outside can set. Precedent: nginx
+    `ssl_client_certificate`."""
+
+    client_certificate: Literal["required", "optional"] = "required"
+    """With `client_ca`: whether clients without a certificate are refused. Precedent: nginx
+    `ssl_verify_client`."""
+
+    hsts: HstsSetting | None = None
+    """How long browsers shall use nothing but https for this host, such as "365d" or "365d
+    includeSubDomains"; sent on every answer over TLS whose route or application does not set
+    Strict-Transport-Security itself. Danger: it cannot be taken back before that time.
+    Precedent: Mozilla recommends "730d"."""
+
+    https_redirect: RedirectSetting = False
+    """Whether requests that come over http are sent to https (308): `true` is the port of the first
+    [[listen]] with `tls`, or 443; a number is the port that clients see. Precedent: Caddy's
+    automatic redirects."""
 
 
 class Limits(Table):
@@ -123,6 +161,10 @@ class Limits(Table):
     """The field lines behind a chunked body; 431 past it. Precedent: Apache
     limits them as it does header fields."""
 
+    handshakes: Count = 512
+    """TLS handshakes of one worker that are not complete; past it the oldest is closed for a new
+    one. Precedent: TCP's own SYN queue, which does the same."""
+
     pipeline_buffer: PositiveSize = default("64KiB")
     """Bytes read from a client ahead of the request that is being answered; past it the connection
     is not read until that is done. Precedent: asyncio's write limit of 64 KiB."""
@@ -134,6 +176,10 @@ class Timeouts(Table):
     header: Duration = default("20s")
     """From the first byte of a request to the end of its head; 408 past it. What keeps Slowloris
     out. Precedent: Apache mod_reqtimeout `header=20`, nginx `client_header_timeout` 60s."""
+
+    handshake: Duration = default("10s")
+    """A whole TLS handshake; then the connection is closed. Precedent: Go's `TLSHandshakeTimeout`
+    10s, nginx `client_header_timeout` 60s."""
 
     body: Duration = default("60s")
     """Between two reads of a request's body, not for all of it; 408 past it. Precedent: nginx
@@ -156,8 +202,12 @@ class Timeouts(Table):
     Precedent: nginx `lingering_timeout` 5s."""
 
     shutdown: Duration = default("30s")
-    """What requests in progress get when proxyd stops; then they are cut. Precedent: gunicorn
-    `graceful_timeout` 30s, nginx `worker_shutdown_timeout` none."""
+    """What requests in progress get when proxyd stops or reloads; then they are cut. Precedent:
+    gunicorn `graceful_timeout` 30s, nginx `worker_shutdown_timeout` none."""
+
+    heartbeat: Duration = default("30s")
+    """How long a worker may not move; then the stack of its threads goes to the log, and another one
+    takes its place. Precedent: gunicorn `timeout` 30s."""
 
 
 class Files(Table):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from proxy.config.access import Identity, as_user, user_name
-from proxy.config.check import Finding, bind_failure, binding, check, covers
+from proxy.config.check import bind_failure, binding, check, covers
+from proxy.config.finding import Finding
 from proxy.config.load import parse
 from proxy.config.schema import Config
 from proxy.upstream.address import TcpAddress
