@@ -3,6 +3,7 @@
 A store never raises: what it cannot read, or cannot keep, is a miss that it has logged.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from proxy.cache.entry import Entry
@@ -51,11 +52,17 @@ class Store(Protocol):
     async def read(self, key: bytes, variant: bytes = b"") -> Entry | Marker | None:
         """Look up; None is a miss."""
 
-    async def put(self, entry: Entry) -> bool:
-        """Keep an entry whose body is bytes, or update the head of one that is stored."""
+    def put(self, entry: Entry) -> bool:
+        """Keep an entry whose body is bytes, or the new head of one whose content is here.
 
-    def begin(self, entry: Entry) -> Writer | None:
+        It is done in the background; False when it will not be done.
+        """
+
+    def begin(self, entry: Entry, drained: Callable[[], None]) -> Writer | None:
         """Begin to store content that comes bit by bit; None when that is not possible now."""
 
-    async def drop(self, key: bytes, variant: bytes = b"") -> None:
-        """Give up one entry."""
+    def drop(self, key: bytes, variant: bytes = b"") -> bool:
+        """Give up one entry, in the background."""
+
+    def touch(self, entry: Entry) -> None:
+        """Learn that an entry which is also kept in memory was used."""

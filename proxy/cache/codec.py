@@ -1,0 +1,152 @@
+"""An entry's head as bytes, for a file or another process, and back. Pure: the time is an argument.
+
+An entry's times are of the monotonic clock, which starts anew with each boot, so its head carries
+both clocks at the moment of writing and the boot's own name. In the same boot they are taken as
+they are, exact whatever the wall clock did meanwhile. In another boot the time between is what the
+wall clock says; if that runs backwards nobody knows how old the entry is, and it must be validated
+before it is used again. (A clock that is behind at boot and not yet set cannot be told from a short
+stop; nginx and Varnish trust it as well.)
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from proxy.cache.entry import Entry, StoredBody
+from proxy.cache.store import Marker
+from proxy.message import FieldLine, Fields
+from proxy.rules.ranges import Span
+
+
+class Now(NamedTuple):
+    """Both clocks in seconds, and what names this boot of the machine."""
+
+    wall: float
+    monotonic: float
+    boot: bytes
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """All of an entry but its content; times as in `Entry`, as of `saved_at` on both clocks."""
+
+    key: bytes
+    variant: bytes
+    vary: tuple[bytes, ...]
+    status: int
+    reason: bytes
+    lines: list[FieldLine]
+    trailers: list[FieldLine] | None
+    size_bytes: int
+    request_at: float
+    response_at: float
+    born_at: float
+    fresh_until: float
+    swr_until: float
+    sie_until: float
+    keep_until: float
+    no_cache: bool
+    must_revalidate: bool
+    tags: tuple[bytes, ...]
+    purge_seq: int
+    complete: bool
+    ranges: tuple[tuple[int, int], ...]
+    saved_at: float
+    saved_monotonic: float
+    boot: bytes
+
+    def wall(self, monotonic: float) -> float:
+        """Return one of its monotonic times in seconds since the epoch, as seen when saved."""
+        return self.saved_at + (monotonic - self.saved_monotonic)
+
+
+class MarkerHead(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """What is stored under a key whose entries have a Vary; see `store.Marker`."""
+
+    key: bytes
+    lists: tuple[tuple[bytes, ...], ...]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoder: msgspec.msgpack.Decoder[Head | MarkerHead] = msgspec.msgpack.Decoder(Head | MarkerHead)
+
+
+def encode(entry: Entry, now: Now, size_bytes: int | None = None) -> bytes:
+    """Return the head of `entry`; `size_bytes` is the length of its content when that differs."""
+    return _encode(
+        Head(
+            key=entry.key,
+            variant=entry.variant,
+            vary=entry.vary,
+            status=entry.status,
+            reason=entry.reason,
+            lines=entry.fields.lines,
+            trailers=None if entry.trailers is None else entry.trailers.lines,
+            size_bytes=entry.size_bytes if size_bytes is None else size_bytes,
+            request_at=entry.request_at,
+            response_at=entry.response_at,
+            born_at=entry.born_at,
+            fresh_until=entry.fresh_until,
+            swr_until=entry.swr_until,
+            sie_until=entry.sie_until,
+            keep_until=entry.keep_until,
+            no_cache=entry.no_cache,
+            must_revalidate=entry.must_revalidate,
+            tags=entry.tags,
+            purge_seq=entry.purge_seq,
+            complete=entry.complete,
+            ranges=entry.ranges,
+            saved_at=now.wall,
+            saved_monotonic=now.monotonic,
+            boot=now.boot,
+        )
+    )
+
+
+def encode_marker(marker: Marker) -> bytes:
+    """Return the head of a marker."""
+    return _encode(MarkerHead(marker.key, marker.lists))
+
+
+def decode(data: bytes | memoryview) -> Head | MarkerHead:
+    """Return the head that `encode` or `encode_marker` made; its checksum has been compared.
+
+    Raises msgspec.DecodeError for what is of another make.
+    """
+    return _decoder.decode(data)
+
+
+def entry_of(head: Head, body: bytes | StoredBody, now: Now) -> Entry:
+    """Return the entry with its times on the clock of this boot."""
+    shift, is_known = _shift(head, now)
+    return Entry(
+        key=head.key,
+        variant=head.variant,
+        vary=head.vary,
+        status=head.status,
+        reason=head.reason,
+        fields=Fields(head.lines),
+        trailers=None if head.trailers is None else Fields(head.trailers),
+        body=body,
+        request_at=head.request_at,
+        response_at=head.response_at,
+        born_at=head.born_at + shift,
+        fresh_until=head.fresh_until + shift if is_known else now.monotonic,
+        swr_until=head.swr_until + shift if is_known else now.monotonic,
+        sie_until=head.sie_until + shift if is_known else now.monotonic,
+        keep_until=head.keep_until + shift,
+        no_cache=head.no_cache or not is_known,
+        must_revalidate=head.must_revalidate,
+        tags=head.tags,
+        purge_seq=head.purge_seq,
+        complete=head.complete,
+        ranges=tuple([Span(first, stop) for first, stop in head.ranges]),
+    )
+
+
+def _shift(head: Head, now: Now) -> tuple[float, bool]:
+    """Return what to add to its times, and whether the time since it was saved is known."""
+    if head.boot == now.boot and head.saved_monotonic <= now.monotonic:
+        return 0.0, True
+    passed_s = now.wall - head.saved_at
+    is_known = passed_s >= 0 and head.response_at <= now.wall
+    return now.monotonic - head.saved_monotonic - max(passed_s, 0.0), is_known

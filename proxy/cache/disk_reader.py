@@ -1,0 +1,302 @@
+"""Content that is read from an entry's file while it goes out, block by checked block.
+
+One chunk is under way at a time. On Linux it is copied from the page cache without leaving the
+event loop; what is not cached, and every other system, is read in a thread. Nothing is pushed that
+did not match its checksum: content that is damaged breaks off, or is a miss when the first chunk
+can be seen before the head of the answer goes out.
+"""
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Final
+
+from proxy.cache import disk_file
+from proxy.cache.disk_file import BLOCK_BYTES, STRIDE_BYTES, Layout
+from proxy.cache.disk_folder import READ_FLAGS
+from proxy.errors import StoredContentError
+from proxy.message import Consumer
+from proxy.rules.ranges import Span
+
+# As for plain files: from 128 KiB on the cost per byte is flat, and a turn stays below 150 µs.
+CHUNK_BLOCKS: Final = 4
+
+NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "preadv") else 0
+NOT_IN_CACHE: Final = {errno.EAGAIN, errno.EWOULDBLOCK}
+
+
+class Landing(threading.local):
+    """Where the reads of one thread land, before they are checked and become bytes."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(CHUNK_BLOCKS * STRIDE_BYTES))
+
+
+landing = Landing()
+
+# Told when a file turns out to be damaged.
+Damaged = Callable[[str], None]
+
+
+class DiskBody:
+    """The content of one file, opened for each use; it is the file of that id or none."""
+
+    __slots__ = ("_damaged", "_executor", "_layout", "_path", "size_bytes")
+
+    def __init__(
+        self, path: str, layout: Layout, size_bytes: int, executor: Executor, damaged: Damaged
+    ) -> None:
+        self.size_bytes = size_bytes
+        self._path = path
+        self._layout = layout
+        self._executor = executor
+        self._damaged = damaged
+
+    @property
+    def file_id(self) -> bytes:
+        """Return the id of the file that holds it."""
+        return self._layout.file_id
+
+    def source(self, pieces: Sequence[bytes | Span] | None = None) -> "DiskSource":
+        """Open it and return a source of `pieces` in order, of all of it for None.
+
+        Raises StoredContentError when it is gone, replaced or seen to be damaged.
+        """
+        if pieces is None:
+            pieces = [Span(0, self.size_bytes)]
+        try:
+            descriptor = os.open(self._path, READ_FLAGS)
+        except OSError as error:
+            raise StoredContentError(f"its file cannot be opened: {error.strerror}") from None
+        source = DiskSource(self, descriptor, pieces)
+        try:
+            source.begin()
+        except StoredContentError:
+            source.cancel()
+            raise
+        return source
+
+    def read(self, descriptor: int, span: Span, flags: int) -> bytes:
+        """Return the first bytes of `span`, a chunk at most, once its blocks are found whole.
+
+        Returns nothing when `flags` forbid to wait for the disk. Raises OSError, and
+        StoredContentError.
+        """
+        first = span.first // BLOCK_BYTES
+        stop = min(span.stop, (first + CHUNK_BLOCKS) * BLOCK_BYTES)
+        at = first * BLOCK_BYTES
+        content_bytes = min(-(-stop // BLOCK_BYTES) * BLOCK_BYTES, self.size_bytes) - at
+        wanted = disk_file.stored_bytes(content_bytes)
+        offset = self._layout.content_at + first * STRIDE_BYTES
+        data = landing.view[:wanted]
+        count = read_into(descriptor, data, offset, flags)
+        if count < wanted and flags:
+            return b""
+        blocks = disk_file.checked_content(self._layout, first, data[:count], content_bytes)
+        if span.first == at and stop == at + content_bytes:
+            return b"".join(blocks)
+        return b"".join(blocks)[span.first - at : stop - at]
+
+    def is_replaced(self, descriptor: int) -> bool:
+        """Say whether an open file is another than this content was found in."""
+        try:
+            start = os.pread(descriptor, disk_file.PROLOGUE_BYTES, 0)
+            return disk_file.parse_prologue(start).file_id != self.file_id
+        except (OSError, StoredContentError):
+            return False
+
+    def report(self, error: StoredContentError) -> None:
+        """Have a damaged file removed."""
+        self._damaged(str(error))
+
+    def read_in_thread(self, descriptor: int, span: Span) -> "asyncio.Future[bytes | Failure]":
+        """Read without flags, in a thread."""
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._executor, _read, self, descriptor, span)
+
+
+Failure = tuple[StoredContentError, bool]
+
+
+def _read(body: DiskBody, descriptor: int, span: Span) -> bytes | Failure:
+    """Read in a thread; an error is a result like any other: whether the file was replaced."""
+    try:
+        return body.read(descriptor, span, 0)
+    except StoredContentError as error:
+        return error, body.is_replaced(descriptor)
+    except OSError as error:
+        return StoredContentError(f"it cannot be read: {error.strerror}"), True
+
+
+def read_into(descriptor: int, data: memoryview, offset: int, flags: int) -> int:
+    """Fill `data` from `offset` on; returns how much there was, or could be had without waiting.
+
+    Raises OSError.
+    """
+    done = 0
+    while done < len(data):
+        if flags:
+            try:
+                return os.preadv(descriptor, [data], offset, flags)
+            except OSError as error:
+                if error.errno in NOT_IN_CACHE or error.errno == errno.EOPNOTSUPP:
+                    return 0
+                raise
+        part = os.pread(descriptor, len(data) - done, offset + done)
+        if not part:
+            break
+        data[done : done + len(part)] = part
+        done += len(part)
+    return done
+
+
+class DiskSource:
+    """A `Source` of pieces in order: bytes as they are, and spans of the content."""
+
+    __slots__ = (
+        "_ahead",
+        "_body",
+        "_consumer",
+        "_descriptor",
+        "_loop",
+        "_paused",
+        "_pieces",
+        "_reading",
+        "_scheduled",
+        "length",
+    )
+
+    def __init__(self, body: DiskBody, descriptor: int, pieces: Sequence[bytes | Span]) -> None:
+        self.length: int | None = sum(map(_size, pieces))
+        self._body = body
+        self._descriptor = descriptor
+        self._pieces = [piece for piece in reversed(pieces) if _size(piece)]
+        self._ahead = b""
+        self._consumer: Consumer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._paused = False
+        self._reading = False
+        self._scheduled = False
+
+    def begin(self) -> None:
+        """Read the first chunk if it is in the page cache; raises StoredContentError."""
+        span = next((piece for piece in reversed(self._pieces) if isinstance(piece, Span)), None)
+        if span is None or not NOWAIT:
+            return
+        try:
+            self._ahead = self._body.read(self._descriptor, span, NOWAIT)
+        except StoredContentError as error:
+            if not self._body.is_replaced(self._descriptor):
+                self._body.report(error)
+            raise
+        except OSError as error:
+            raise StoredContentError(f"it cannot be read: {error.strerror}") from None
+
+    def start(self, consumer: Consumer) -> None:
+        """Begin to push; the first chunk comes before this returns when it is in the page cache."""
+        self._consumer = consumer
+        self._loop = asyncio.get_running_loop()
+        self._push()
+
+    def pause(self) -> None:
+        """Push nothing until `resume`; a chunk that a thread reads may still come."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._paused = False
+        self._schedule()
+
+    def cancel(self) -> None:
+        """Give up; the file is closed when no thread reads it any more."""
+        self._consumer = None
+        if not self._reading:
+            self._close()
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self._close()
+
+    def _schedule(self) -> None:
+        """Push the next chunk in another turn, so that one fast client does not hold the loop."""
+        if self._loop is not None and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._scheduled = False
+        self._push()
+
+    def _push(self) -> None:
+        """Hand over one chunk, or start to read it."""
+        consumer = self._consumer
+        if consumer is None or self._paused or self._reading:
+            return
+        if not self._pieces:
+            self._end(consumer)
+            return
+        piece = self._pieces[-1]
+        if isinstance(piece, bytes):
+            self._pieces.pop()
+            self._feed(consumer, piece)
+            return
+        data, self._ahead = self._ahead, b""
+        if not data and NOWAIT:
+            try:
+                data = self._body.read(self._descriptor, piece, NOWAIT)
+            except (OSError, StoredContentError):
+                data = b""  # the thread meets it again, and looks into it
+        if data:
+            self._take(consumer, piece, data)
+            return
+        self._reading = True
+        future = self._body.read_in_thread(self._descriptor, piece)
+        future.add_done_callback(partial(self._on_read, piece))
+
+    def _on_read(self, span: Span, future: "asyncio.Future[bytes | Failure]") -> None:
+        self._reading = False
+        consumer = self._consumer
+        result = future.result()
+        if isinstance(result, tuple) and not result[1]:
+            self._body.report(result[0])
+        if consumer is None:
+            self._close()
+        elif isinstance(result, bytes):
+            self._take(consumer, span, result)
+        else:
+            self._consumer = None
+            self._close()
+            consumer.abort(result[0])
+
+    def _take(self, consumer: Consumer, span: Span, data: bytes) -> None:
+        """Count `data` off its span, and hand it over."""
+        rest = Span(span.first + len(data), span.stop)
+        if _size(rest):
+            self._pieces[-1] = rest
+        else:
+            self._pieces.pop()
+        self._feed(consumer, data)
+
+    def _feed(self, consumer: Consumer, data: bytes) -> None:
+        consumer.feed(data)
+        if self._pieces:
+            self._schedule()
+        elif self._consumer is consumer:
+            self._end(consumer)
+
+    def _end(self, consumer: Consumer) -> None:
+        self._consumer = None
+        self._close()
+        consumer.finish(None)
+
+
+def _size(piece: bytes | Span) -> int:
+    return len(piece) if isinstance(piece, bytes) else piece.stop - piece.first

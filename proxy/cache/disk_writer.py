@@ -1,0 +1,231 @@
+"""Content on its way into a file while it streams to a client: written aside, then named.
+
+The client's pace is its own: what the disk has not taken yet waits in memory up to a bound, `write`
+asks for a pause before that, and content that comes all the same is given up.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Final, Protocol
+
+from aiofiles.os import wrap
+
+from proxy.cache import codec, disk_file, disk_folder
+from proxy.cache.codec import Now
+from proxy.cache.disk_file import BLOCK_BYTES, Layout
+from proxy.cache.entry import Entry, StoredBody
+from proxy.message import Fields
+
+log = logging.getLogger("proxyd.cache")
+
+# Handed to a thread at once; from here on its cost is the disk's.
+CHUNK_BYTES: Final = 4 * BLOCK_BYTES
+# A pause is asked for, and content is given up, when so much waits for the disk.
+PAUSE_BYTES: Final = 1024 * 1024
+MOST_WAITING_BYTES: Final = 8 * 1024 * 1024
+
+
+class Host(Protocol):
+    """What a writer needs of the store that began it."""
+
+    root: str
+    executor: Executor
+
+    def now(self) -> Now:
+        """Return the clocks."""
+
+    def body_of(self, name: bytes, layout: Layout, size_bytes: int) -> StoredBody:
+        """Return the content of a file that has its name."""
+
+    def kept(self, entry: Entry, name: bytes, file_bytes: int) -> None:
+        """Learn of a new file."""
+
+    def failed(self, error: OSError) -> None:
+        """Learn that the disk did not take something."""
+
+    def ended(self, writer: "DiskWriter") -> None:
+        """Learn that a writer is done."""
+
+
+class DiskWriter:
+    """The content of `entry`, which is found by others once `commit` has returned it."""
+
+    __slots__ = (
+        "_drained",
+        "_entry",
+        "_file",
+        "_host",
+        "_is_done",
+        "_is_pressed",
+        "_name",
+        "_parts",
+        "_task",
+        "_waiting_bytes",
+        "size_bytes",
+    )
+
+    def __init__(
+        self, host: Host, entry: Entry, drained: Callable[[], None] = lambda: None
+    ) -> None:
+        self._host = host
+        self._entry = entry
+        self._name = disk_folder.name_of(entry.key, entry.variant)
+        self._drained = drained
+        self._parts: list[bytes] = []
+        self._waiting_bytes = 0
+        self._is_pressed = False
+        self._is_done = False
+        self._task: asyncio.Task[None] | None = None
+        self._file = _File(host.root, codec.encode(entry, host.now()))
+        self.size_bytes = 0
+
+    def write(self, data: bytes) -> bool:
+        """Take the next bytes; False when much is waiting, until `drained` is called.
+
+        After a failure it takes everything and keeps nothing.
+        """
+        if self._is_done:
+            return True
+        self.size_bytes += len(data)
+        self._parts.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > MOST_WAITING_BYTES:
+            log.info("content comes faster than the disk takes it, and is not stored")
+            self.abandon()
+            return True
+        if self._waiting_bytes >= CHUNK_BYTES and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._pump())
+        self._is_pressed = self._waiting_bytes > PAUSE_BYTES
+        return not self._is_pressed
+
+    async def commit(self, trailers: Fields | None = None) -> Entry | None:
+        """Make it an entry that others find; None when it could not be kept."""
+        await self.settled()
+        if self._is_done:
+            return None
+        self._end()
+        host, entry = self._host, self._entry
+        entry.trailers = trailers
+        head = codec.encode(entry, host.now(), self.size_bytes)
+        try:
+            file_bytes = await _finish(
+                self._file, self._parts, head, self._name, executor=host.executor
+            )
+        except OSError as error:
+            host.failed(error)
+            return None
+        if not file_bytes:
+            return None
+        entry.body = host.body_of(self._name, self._file.layout, self.size_bytes)
+        entry.size_bytes = self.size_bytes
+        entry.set_fields(entry.fields)
+        host.kept(entry, self._name, file_bytes)
+        return entry
+
+    def abandon(self) -> None:
+        """Give it up; nothing of it is found by anybody."""
+        if not self._is_done:
+            self._end()
+            if self._task is None:
+                self._host.executor.submit(self._file.discard)
+
+    async def settled(self) -> None:
+        """Wait until no thread writes for it."""
+        if self._task is not None:
+            await self._task
+
+    def _end(self) -> None:
+        self._is_done = True
+        self._host.ended(self)
+
+    async def _pump(self) -> None:
+        """Hand what waits to a thread, until less than a chunk is left."""
+        while self._waiting_bytes >= CHUNK_BYTES and not self._is_done:
+            parts, self._parts = self._parts, []
+            try:
+                await _add(self._file, parts, executor=self._host.executor)
+            except OSError as error:
+                self._host.failed(error)
+                if not self._is_done:
+                    self._end()
+            self._waiting_bytes = sum(map(len, self._parts))
+            if self._is_pressed and (self._waiting_bytes <= PAUSE_BYTES or self._is_done):
+                self._is_pressed = False
+                self._drained()
+        if self._is_done:
+            self._parts.clear()
+            self._host.executor.submit(self._file.discard)
+        self._task = None
+
+
+class _File:
+    """The file on its way; used by one thread at a time."""
+
+    def __init__(self, root: str, head: bytes) -> None:
+        self.layout = disk_file.roomy_layout(secrets.token_bytes(disk_file.ID_BYTES), head)
+        self._root = root
+        self._descriptor = -1
+        self._path = ""
+        self._blocks = 0
+        self._carry = b""
+
+    def add(self, parts: list[bytes], *, is_last: bool = False) -> None:
+        """Append content in whole blocks, and keep the rest for the next time."""
+        if self._descriptor < 0:
+            self._descriptor, self._path = disk_folder.create(self._root, lock=True)
+            os.lseek(self._descriptor, self.layout.content_at, os.SEEK_SET)
+        data = memoryview(b"".join((self._carry, *parts)))
+        stop = len(data) if is_last else len(data) - len(data) % BLOCK_BYTES
+        out: list[bytes | memoryview] = []
+        for first in range(0, stop, BLOCK_BYTES):
+            out += disk_file.block(
+                self.layout, self._blocks, data[first : min(stop, first + BLOCK_BYTES)]
+            )
+            self._blocks += 1
+        disk_folder.write_all(self._descriptor, out)
+        self._carry = bytes(data[stop:])
+
+    def finish(self, head: bytes, name: bytes) -> int:
+        """Write the head, and give the file its name; returns its size.
+
+        Returns 0 when the head has outgrown the room that was left for it.
+        """
+        if not disk_file.fits(self.layout, head):
+            self.discard()
+            return 0
+        start = disk_file.prologue(self.layout) + disk_file.slot(self.layout, 0, 1, head)
+        os.pwrite(self._descriptor, start, 0)
+        file_bytes = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        os.ftruncate(self._descriptor, file_bytes)
+        disk_folder.place(self._root, self._path, name)
+        self._path = ""
+        self.discard()
+        return file_bytes
+
+    def discard(self) -> None:
+        """Close it, and remove it unless it has its name."""
+        if self._path:
+            path, self._path = self._path, ""
+            disk_folder.unlink(path)
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+
+@wrap
+def _add(file: _File, parts: list[bytes]) -> None:
+    file.add(parts)
+
+
+@wrap
+def _finish(file: _File, parts: list[bytes], head: bytes, name: bytes) -> int:
+    try:
+        file.add(parts, is_last=True)
+        return file.finish(head, name)
+    except OSError:
+        file.discard()
+        raise
