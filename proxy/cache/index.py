@@ -89,8 +89,8 @@ ON CONFLICT (name) DO UPDATE SET size = excluded.size, stored_at = excluded.stor
 """
 _TOUCH = "UPDATE entry SET hits = hits + ?, used_at = max(used_at, ?) WHERE name = ?"
 _DESCRIBE = """
-UPDATE entry SET described = 1, size = ?, keep_until = ?, key = ?, variant = ?, status = ?,
-    content_type = ?, fresh_until = ?
+UPDATE entry SET described = 1, size = ?, keep_until = coalesce(?, keep_until), key = ?,
+    variant = ?, status = ?, content_type = ?, fresh_until = ?
 WHERE id = ?
 """
 
@@ -120,16 +120,20 @@ class Found(NamedTuple):
 
 
 class Described(NamedTuple):
-    """What a file's head says; times are seconds since the epoch, text is Latin-1 of the bytes."""
+    """What a file's head says; times are seconds since the epoch, text is Latin-1 of the bytes.
+
+    What marks a key whose entries have a Vary has a key and no status; what cannot be read has
+    neither.
+    """
 
     size_bytes: int
-    keep_until: int
-    key: str
-    variant: str
-    status: int
-    content_type: str
-    fresh_until: int
-    tags: tuple[str, ...]
+    keep_until: int | None = None
+    key: str | None = None
+    variant: str = ""
+    status: int | None = None
+    content_type: str = ""
+    fresh_until: int = 0
+    tags: tuple[str, ...] = ()
 
 
 class Totals(NamedTuple):

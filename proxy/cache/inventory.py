@@ -62,11 +62,12 @@ class Item(NamedTuple):
 class Stats(NamedTuple):
     """How much is stored; `unread` files are known by their names only so far.
 
-    `statuses` has the number of entries of each status; `hits` counts the uses of what is stored
-    now; `oldest_at` is when the oldest entry was stored, in seconds since the epoch.
+    `files` counts entries, and for each key with a Vary a small file that says so. `statuses` has
+    the number of entries of each status; `hits` counts the uses of what is stored now; `oldest_at`
+    is when the oldest entry was stored, in seconds since the epoch.
     """
 
-    entries: int
+    files: int
     bytes: int
     disk_bytes: int
     unread: int
@@ -108,7 +109,7 @@ class Inventory:
             raise self._error(error) from None
 
     def _items(self, where: str, arguments: Sequence[object]) -> list[Item]:
-        rows = self._read(f"{_COLUMNS} WHERE {where}", arguments)
+        rows = self._read(f"{_COLUMNS} WHERE status IS NOT NULL AND {where}", arguments)
         return [Item._make((*row[:-1], tuple(row[-1].split()))) for row in rows]
 
     def stats(self) -> Stats:

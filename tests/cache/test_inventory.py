@@ -40,6 +40,8 @@ def index(tmp_path: Path) -> Iterator[Index]:
         opened.describe(
             [(row.id, Described(size, 6000, key, variant, status, "text/plain", 70, tags))]
         )
+    opened.fold([Record(Kind.PUT, name(98), 10, 5000, 100)], "j", 0)
+    opened.describe([(opened.new(1)[0].id, Described(10, key="https://h/b[1]"))])
     opened.fold([Record(Kind.PUT, name(99), 10, 5000, 100)], "j", 0)
     yield opened
     opened.close()
@@ -54,7 +56,7 @@ def inventory(index: Index, tmp_path: Path) -> Iterator[Inventory]:
 
 def test_the_numbers_of_all_that_is_stored(inventory: Inventory) -> None:
     stats = inventory.stats()
-    assert stats == (7, 6711, 8 * 4096, 1, 12, 10, {200: 5, 404: 1})
+    assert stats == (8, 6721, 9 * 4096, 1, 12, 10, {200: 5, 404: 1})
 
 
 def test_the_numbers_of_an_empty_cache(tmp_path: Path) -> None:

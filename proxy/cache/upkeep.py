@@ -1,0 +1,322 @@
+"""Keeps the disk cache within its limit and its catalogue right, in steps of some milliseconds.
+
+One step does a little of everything that is due:
+
+    fold       enter what workers report (folding.py)
+    evict      remove what was not used for the longest time, when there is too much
+    expire     remove what is not worth keeping any longer
+    describe   read the heads of new files
+    scan       compare the catalogue with the folders (scan.py)
+    sweep      remove files that were never finished
+
+The catalogue proposes and a file's head decides, but for what is least used: a catalogue that is
+wrong costs misses at the worst. One process at a time does this for a folder: cache_keeper.py.
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from proxy.cache.codec import Head, Now, entry_of
+from proxy.cache.disk_folder import READ_FLAGS, TEMPORARY, path_of, unlink
+from proxy.cache.disk_work import read_head
+from proxy.cache.folding import Folding
+from proxy.cache.index import (
+    BLOCK_BYTES,
+    FOREVER,
+    Described,
+    Index,
+    IndexBusyError,
+    IndexDamagedError,
+    Row,
+    discard,
+)
+from proxy.cache.scan import Scan
+from proxy.errors import StoredContentError
+
+log = logging.getLogger("proxyd.cache")
+
+# Eviction goes on to here, so that it is not begun anew for every file.
+LOW_SHARE = 0.97
+# What the file system keeps free for others, as nginx's min_free; 2 % of a small one.
+RESERVE_BYTES = 64 << 20
+RESERVE_SHARE = 0.02
+LOOK_EVERY_S = 10.0
+# Files that one duty touches in a step: some 10 ms. nginx's manager_files and loader_files are 100.
+STEP_FILES = 200
+# Between steps, for each second of work: a third of one CPU at the most.
+REST_SHARE = 2.0
+REST_LEAST_S = 0.005
+# When nothing is left to do.
+IDLE_S = 1.0
+# When the catalogue or the folder cannot be used.
+TROUBLED_S = 5.0
+# A day: what no journal told is found again.
+SCAN_EVERY_S = 86400.0
+SWEEP_EVERY_S = 600.0
+# A file on its way that nobody wrote to for so long, and whose writer does not hold it.
+LEFTOVER_S = 3600.0
+
+
+class Upkeep:
+    """The work on one folder; `step` is called again and again, and says when."""
+
+    def __init__(self, folder: Path, limit_bytes: int, now: Callable[[], Now]) -> None:
+        """Keep `folder`, which exists, within `limit_bytes` of blocks; `now` reads the clocks."""
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+        self._now = now
+        self._open: _Catalogue | None = None
+        self._target_bytes: int | None = None
+        self._look_at = 0.0
+        self._evicted = 0
+        self._sweep_at = 0.0
+        self._complaint = ""
+
+    def step(self) -> float:
+        """Do a little of what is due; return the seconds until the next step."""
+        began = self._now().monotonic
+        try:
+            more = self._work(self._catalogue())
+        except IndexDamagedError as error:
+            self._give_up(f"is damaged ({error})")
+            return REST_LEAST_S
+        except (IndexBusyError, OSError) as error:
+            if str(error) != self._complaint:
+                log.warning("the cache in %s cannot be kept in order: %s", self._folder, error)
+            self._complaint = str(error)
+            return TROUBLED_S
+        self._complaint = ""
+        if not more:
+            return IDLE_S
+        return max((self._now().monotonic - began) * REST_SHARE, REST_LEAST_S)
+
+    def close(self) -> None:
+        """Close the catalogue."""
+        if self._open is not None:
+            self._open.index.close()
+            self._open = None
+
+    def _catalogue(self) -> "_Catalogue":
+        """Return the open catalogue, a new one when somebody has removed its file."""
+        if self._open is not None and not self._open.index.is_current():
+            self._give_up("was removed")
+        if self._open is None:
+            self._open = _Catalogue(self._folder)
+        return self._open
+
+    def _give_up(self, why: str) -> None:
+        """Make the catalogue anew; raises OSError."""
+        self.close()
+        log.warning("the catalogue of the cache in %s %s: it is made again", self._folder, why)
+        discard(self._folder)
+
+    def _work(self, catalogue: "_Catalogue") -> bool:
+        """Do a step of each duty; True when one of them has more to do."""
+        now = self._now()
+        index = catalogue.index
+        more = [
+            catalogue.folding.step(now.monotonic),
+            self._evict(index),
+            self._expire(index),
+            self._describe(index),
+            catalogue.scan_on(now.monotonic),
+        ]
+        if now.monotonic >= self._sweep_at:
+            sweep(self._folder / TEMPORARY, now.wall - LEFTOVER_S)
+            self._sweep_at = now.monotonic + SWEEP_EVERY_S
+        return any(more)
+
+    def _evict(self, index: Index) -> bool:
+        """Remove what is least used while there is too much; True when there still is."""
+        used = index.totals().disk_bytes
+        if self._target_bytes is None:
+            self._target_bytes = self._target(used)
+        if self._target_bytes is None:
+            return False
+        excess = used - self._target_bytes
+        rows = []
+        for row in index.least_used(STEP_FILES) if excess > 0 else ():
+            rows.append(row)
+            excess -= _on_disk(row.size_bytes)
+            if excess <= 0:
+                break
+        self._remove(index, rows)
+        self._evicted += len(rows)
+        if rows and excess > 0:
+            return True
+        log.info("%d files made room in the cache in %s", self._evicted, self._folder)
+        self._target_bytes = None
+        self._evicted = 0
+        return False
+
+    def _target(self, used_bytes: int) -> int | None:
+        """Return how much may stay when there is too much, for the limit or for the disk."""
+        low = int(self._limit_bytes * LOW_SHARE)
+        if used_bytes > self._limit_bytes:
+            return low
+        now = self._now().monotonic
+        if not used_bytes or now < self._look_at:
+            return None
+        # Some file systems count what was removed as free only seconds later.
+        self._look_at = now + LOOK_EVERY_S
+        status = os.statvfs(self._folder)
+        free = status.f_bavail * status.f_frsize
+        reserve = min(RESERVE_BYTES, int(status.f_blocks * status.f_frsize * RESERVE_SHARE))
+        if free >= reserve:
+            return None
+        log.warning(
+            "only %d bytes are free where the cache in %s is: it has to shrink although its limit"
+            " allows more", free, self._folder,
+        )  # fmt: skip
+        return max(min(low, used_bytes + free - 2 * reserve), 0)
+
+    def _expire(self, index: Index) -> bool:
+        """Remove what its head says is not worth keeping; True when there may be more."""
+        now = self._now()
+        rows = index.past(int(now.wall), STEP_FILES)
+        gone = []
+        for row in rows:
+            until = self._kept_until(row, now)
+            if until > now.wall:  # the file is a newer one, or the clock has jumped
+                index.keep(row.id, until)
+            else:
+                gone.append(row)
+        self._remove(index, gone)
+        return len(rows) == STEP_FILES
+
+    def _kept_until(self, row: Row, now: Now) -> int:
+        """Return when a file's time ends, by its head; 0 when nothing holds it."""
+        try:
+            head = read_head(self._path(row.name))
+        except (StoredContentError, OSError):
+            return 0
+        return _until(head, now) if isinstance(head, Head) else 0
+
+    def _describe(self, index: Index) -> bool:
+        """Read the heads of new files; True when there may be more."""
+        rows = index.new(STEP_FILES)
+        if not rows:
+            return False
+        described: list[tuple[int, Described]] = []
+        damaged: list[Row] = []
+        now = self._now()
+        for row in rows:
+            try:
+                described.append((row.id, self._described(row, now)))
+            except (StoredContentError, FileNotFoundError) as error:
+                if isinstance(error, StoredContentError):
+                    log.warning("a file of the cache is removed: %s: %s", row.name.hex(), error)
+                damaged.append(row)
+            except OSError as error:
+                log.warning("a file of the cache cannot be read: %s: %s", row.name.hex(), error)
+                described.append((row.id, Described(row.size_bytes)))
+        index.describe(described)
+        self._remove(index, damaged)
+        return len(rows) == STEP_FILES
+
+    def _described(self, row: Row, now: Now) -> Described:
+        """Read one file's head; raises StoredContentError, OSError."""
+        path = self._path(row.name)
+        head = read_head(path)
+        size_bytes = os.stat(path).st_size
+        if not isinstance(head, Head):
+            return Described(size_bytes, key=head.key.decode("latin-1"))
+        content_type = next((value for name, value in head.lines if name == b"content-type"), b"")
+        return Described(
+            size_bytes,
+            _until(head, now),
+            head.key.decode("latin-1"),
+            head.variant.decode("latin-1"),
+            head.status,
+            content_type.decode("latin-1"),
+            _seconds(now.wall + entry_of(head, b"", now).fresh_until - now.monotonic),
+            tuple(tag.decode("latin-1") for tag in head.tags),
+        )
+
+    def _remove(self, index: Index, rows: Sequence[Row]) -> None:
+        """Remove files and their rows; one that cannot be removed is found by the next scan."""
+        for row in rows:
+            try:
+                unlink(self._path(row.name))
+            except OSError as error:
+                log.warning("a file of the cache cannot be removed: %s", error)
+        if rows:
+            index.remove([row.id for row in rows])
+
+    def _path(self, name: bytes) -> str:
+        return path_of(str(self._folder), name)
+
+
+class _Catalogue:
+    """An open catalogue, and what works on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.index = Index(folder)
+        root = str(folder)
+        self.folding = Folding(
+            folder, self.index, lambda name: os.path.exists(path_of(root, name)), self._begin_scan
+        )
+        self._folder = folder
+        self._scan: Scan | None = None
+        self._scan_at = 0.0
+
+    def _begin_scan(self) -> None:
+        self._scan = Scan(self._folder, self.index)
+
+    def scan_on(self, now: float) -> bool:
+        """Go on with the pass over the folders that is due; True when it has more to do."""
+        if self._scan is None and now >= self._scan_at:
+            self._begin_scan()
+        scan = self._scan
+        if scan is None:
+            return False
+        if scan.step():
+            return True
+        if scan.added or scan.forgotten:
+            log.info(
+                "the catalogue of the cache in %s was made right: %d files were not in it, %d that"
+                " were in it are gone", self._folder, scan.added, scan.forgotten,
+            )  # fmt: skip
+        self._scan = None
+        self._scan_at = now + SCAN_EVERY_S
+        return False
+
+
+def sweep(folder: Path, before: float) -> None:
+    """Remove files that were last written before then and that no writer holds."""
+    with suppress(OSError), os.scandir(folder) as listing:
+        for file in listing:
+            with suppress(OSError):
+                if file.stat(follow_symlinks=False).st_mtime < before and not _is_held(file.path):
+                    os.unlink(file.path)
+                    log.info("a file that was never finished is removed: %s", file.path)
+
+
+def _is_held(path: str) -> bool:
+    """Whether the writer of a file holds its lock; raises OSError."""
+    descriptor = os.open(path, READ_FLAGS)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _until(head: Head, now: Now) -> int:
+    """Return when an entry need not be kept any longer, in seconds since the epoch."""
+    return _seconds(now.wall + entry_of(head, b"", now).keep_until - now.monotonic)
+
+
+def _seconds(time: float) -> int:
+    """Return whole seconds that the catalogue has room for."""
+    return int(min(max(time, 0), FOREVER))
+
+
+def _on_disk(size_bytes: int) -> int:
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
