@@ -1,21 +1,24 @@
 """Validation: asking upstream whether stored answers still hold, and taking what it says.
 
-Pure: `now` is seconds since the epoch. RFC 9111 §3.2, §4.3, RFC 9110 §13.
+Pure, but for a bounded memory of dates; `now` is seconds since the epoch. RFC 9111 §3.2, §4.3,
+RFC 9110 §13.
 """
 
 import enum
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Protocol, TypeVar
 
 from proxy.message import FieldLine, Fields
 from proxy.rules.conditional import Outcome, evaluate, weak_match
-from proxy.rules.dates import parse_date
+from proxy.rules.dates import DAY_S, parse_date
 from proxy.rules.validators import Validators, sole_etag, validators_of
 
 # A resource with more variants has its newest ones asked about. The list must leave room in the
 # 8 KiB that nginx and Apache read as one field line.
 MAX_TAGS = 32
 MAX_TAGS_BYTES = 4096
+DATES_REMEMBERED = 1024
 
 # What says how long the content of its own message is, or is gone once that is read. RFC 9111 §3.2.
 _NEVER_UPDATED = frozenset((b"content-length", b"content-range"))
@@ -92,21 +95,32 @@ def evaluate_stored(fields: Fields, entry: Stored, now: int) -> Outcome:
         return Outcome.PROCEED
     none_match = fields.get(b"if-none-match")
     if none_match is not None:
+        # What was sent back to the byte is what is stored, even if it is no tag by the grammar.
+        if none_match == entry.etag:
+            return Outcome.NOT_MODIFIED
         condition = Fields([(b"if-none-match", none_match)])
         return evaluate(b"GET", condition, entry.etag, None, now)
     modified_since = fields.get(b"if-modified-since")
     if modified_since is not None:
-        condition = Fields([(b"if-modified-since", modified_since)])
-        return evaluate(b"GET", condition, None, _modified_at(entry, now), now)
+        day = now // DAY_S
+        since = _remembered_date(modified_since, day)
+        if since is not None and _modified_at(entry, day) <= since:
+            return Outcome.NOT_MODIFIED
     return Outcome.PROCEED
 
 
-def _modified_at(entry: Stored, now: int) -> int:
+def _modified_at(entry: Stored, day: int) -> int:
     for value in (entry.last_modified, entry.fields.get(b"date")):
-        when = None if value is None else parse_date(value, now)
+        when = None if value is None else _remembered_date(value, day)
         if when is not None:
             return when
     return int(entry.response_at)
+
+
+@lru_cache(maxsize=DATES_REMEMBERED)
+def _remembered_date(value: bytes, day: int) -> int | None:
+    """Read a date on a hit: of the present only the day counts, for two-digit years."""
+    return parse_date(value, day * DAY_S)
 
 
 def select_validated(fields: Fields, entries: Sequence[AnyStored], now: int) -> list[AnyStored]:

@@ -121,6 +121,8 @@ def test_no_more_tags_are_asked_about_than_fit() -> None:
         ([(b"If-Modified-Since", SAME)], Outcome.NOT_MODIFIED),
         ([(b"If-Modified-Since", LATER)], Outcome.NOT_MODIFIED),
         ([(b"If-Modified-Since", EARLIER)], Outcome.PROCEED),
+        ([(b"If-Modified-Since", b"Sunday, 06-Nov-94 08:49:37 GMT")], Outcome.NOT_MODIFIED),
+        ([(b"If-Modified-Since", b"Sun Nov  6 08:49:36 1994")], Outcome.PROCEED),
         # RFC 9110 §13.1.3: not a date, more than one
         ([(b"If-Modified-Since", b"now")], Outcome.PROCEED),
         ([(b"If-Modified-Since", SAME), (b"If-Modified-Since", SAME)], Outcome.PROCEED),
@@ -136,6 +138,12 @@ def test_a_clients_conditions_against_what_is_stored(
 ) -> None:
     entry = tagged(b'"a"', LAST_MODIFIED)
     assert evaluate_stored(Fields(lines), entry, NOW) is outcome
+
+
+def test_what_a_client_sends_back_to_the_byte_is_what_is_stored() -> None:
+    asked = Fields([(b"If-None-Match", b"no-quotes")])
+    assert evaluate_stored(asked, tagged(b"no-quotes"), NOW) is Outcome.NOT_MODIFIED
+    assert evaluate_stored(asked, tagged(b"others"), NOW) is Outcome.PROCEED
 
 
 @pytest.mark.parametrize("status", [200, 206])
