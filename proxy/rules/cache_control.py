@@ -33,6 +33,17 @@ WITH_SECONDS = frozenset((b"max-age", b"s-maxage", b"stale-while-revalidate", b"
 WITH_FIELD_NAMES = frozenset((b"no-cache", b"private"))
 _RESTRICTIVE = frozenset((b"no-store", b"must-revalidate", b"proxy-revalidate", b"no-transform"))
 _PERMISSIVE = frozenset((b"public", b"immutable", b"must-understand"))
+# Without these the rest of an answer would be misread, so none can be left out of what is stored.
+_INDISPENSABLE = frozenset(
+    (
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"location",
+        b"vary",
+    )
+)
 
 
 class ResponseDirectives(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,9 +227,12 @@ def _unquoted(argument: bytes) -> bytes:
 
 
 def _field_names(argument: bytes | None) -> frozenset[bytes] | None:
-    """Read a list of field names, None when there is none: the unqualified form holds then."""
+    """Read a list of field names; None when it is none, or cannot be obeyed by leaving them out.
+
+    The unqualified form holds then, which is the stricter one.
+    """
     names = [name.strip(b" \t") for name in (argument or b"").lower().split(b",")]
     names = [name for name in names if name]
     if not names or not all(TOKEN.fullmatch(name) for name in names):
         return None
-    return frozenset(names)
+    return None if _INDISPENSABLE.intersection(names) else frozenset(names)

@@ -103,6 +103,8 @@ STRICT: list[tuple[str, bytes | None, Said]] = [
     ("quotes", b'"no-store", max-age=60', {"max_age": 60, "no_store": True}),
     ("no names", b'no-cache="", private=" , "', {"no_cache": True, "private": True}),
     ("no names", b'no-cache="a b", private="a:"', {"no_cache": True, "private": True}),
+    ("misread without", b'no-cache="Content-Encoding"', {"no_cache": True}),
+    ("misread without", b'private="a, vary"', {"private": True}),
     (
         "both forms",
         b'no-cache, no-cache="a"',
