@@ -1,95 +1,113 @@
-"""What [route.cache] says, compiled: the cases in which it departs from what answers say. Pure.
+"""What [route.cache] says, compiled: the values that every rule of the cache is given. Pure.
 
-`CacheRule()` is the cache of the RFCs and nothing else. Times are seconds.
+`CacheRule()` is the cache of RFC 9111 and nothing else. Names that people write with a star are
+regular expressions here, made once by `name_patterns`; field names are in lower case.
 """
 
-import fnmatch
 import re
-from collections.abc import Iterable
 from math import inf
+from typing import NamedTuple
 
 import msgspec
 
-DAY_S = 86_400.0
+# How long a stale answer that nothing else keeps can still be validated. Varnish keeps it for
+# default_keep (0s), nginx until nobody has asked for `inactive` (10m); what is least used goes
+# first in any case, so a day costs nothing that somebody else needs.
+KEEP_S = 86400.0
 
+# Past this an answer goes through without being stored. Squid 4 MB, Apache 1 MB, nginx 1 GB.
+LARGEST_BYTES = 128 << 20
 
-class Names(msgspec.Struct, frozen=True):
-    """Names of cookies, query parameters or fields: exact ones, and patterns such as `utm_*`."""
-
-    exact: frozenset[bytes] = frozenset()
-    pattern: re.Pattern[bytes] | None = None
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, bytes) and (
-            name in self.exact or (self.pattern is not None and bool(self.pattern.fullmatch(name)))
-        )
-
-    def __bool__(self) -> bool:
-        return bool(self.exact) or self.pattern is not None
-
-
-def names(given: Iterable[bytes]) -> Names:
-    """Compile names, in which a star stands for anything."""
-    plain = frozenset(name for name in given if b"*" not in name)
-    stars = [name for name in given if b"*" in name]
-    if not stars:
-        return Names(plain)
-    translated = [fnmatch.translate(name.decode("latin-1").replace("[", "[[]")) for name in stars]
-    return Names(plain, re.compile("|".join(translated).encode("latin-1")))
+# Of which fields of the two messages `ignore` can take away what they say to the cache.
+IGNORABLE = (
+    b"cache-control",
+    b"expires",
+    b"pragma",
+    b"set-cookie",
+    b"vary",
+    b"authorization",
+    b"request-cache-control",
+)
 
 
 class KeyRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What tells one stored answer from another. RFC 9111 §2.
+    """What the key holds besides the path.
 
-    Of the query, the parameters in `query_keep` (all when None) without those in `query_ignore`,
-    in the order of their names when `query_sort`. `cookies` and `headers` (lower case) add their
-    values. Danger: without `host` or `scheme` the answers of all hosts and schemes are one.
+    `keep_query` matches the names of the query parameters that count, `ignore_query` of those that
+    do not, None in both: all count as they are written. `sort_query` puts them in the order of
+    their names. `cookies` and `headers` are the names of those whose values are in the key.
     """
 
-    query_keep: Names | None = None
-    query_ignore: Names = Names()
-    query_sort: bool = False
+    keep_query: re.Pattern[bytes] | None = None
+    ignore_query: re.Pattern[bytes] | None = None
+    sort_query: bool = False
     cookies: tuple[bytes, ...] = ()
     headers: tuple[bytes, ...] = ()
     host: bool = True
     scheme: bool = True
 
 
-class Conditions(msgspec.Struct, frozen=True, kw_only=True):
-    """When a request is meant: any one of these suffices; nothing at all is never."""
+class Paths(msgspec.Struct, frozen=True, kw_only=True):
+    """A set of paths, with every escape decoded: `exact` ones, and all that begin with `below`."""
 
-    cookies: Names = Names()
-    headers: Names = Names()
-    query: Names = Names()
-    paths: Names = Names()
+    exact: frozenset[bytes] = frozenset()
+    below: tuple[bytes, ...] = ()
+
+
+class Hosts(msgspec.Struct, frozen=True, kw_only=True):
+    """A set of lower-case hosts: `exact` ones, and all that end with one of `suffixes` (".a.b")."""
+
+    exact: frozenset[bytes] = frozenset()
+    suffixes: tuple[bytes, ...] = ()
+
+
+class MediaTypes(msgspec.Struct, frozen=True, kw_only=True):
+    """A set of lower-case media types: `exact` ones, and whole `families` (b"image")."""
+
+    exact: frozenset[bytes] = frozenset()
+    families: frozenset[bytes] = frozenset()
+
+
+class FieldTest(NamedTuple):
+    """Whether a request has the field `name`, with a value that matches, None: any."""
+
+    name: bytes
+    value: re.Pattern[bytes] | None
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request may have; one of these is enough. `cookies` and `query` match `name=value`."""
+
+    cookies: re.Pattern[bytes] | None = None
+    headers: tuple[FieldTest, ...] = ()
+    query: re.Pattern[bytes] | None = None
+    paths: Paths | None = None
+    methods: frozenset[bytes] = frozenset()
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True):
-    """Lifetimes for some answers of a route; None matches all, and leaves a lifetime as it was.
+    """Which answers have other lifetimes, and the whole rule for these.
 
-    `types` are Content-Types without parameters, in lower case, patterns such as `image/*`.
+    All of the four must fit, where None fits everything. `rule` has no overrides of its own, and
+    the key, the conditions and the limits of the rule around it.
     """
 
-    paths: Names | None = None
-    hosts: Names | None = None
+    rule: "CacheRule"
+    paths: Paths | None = None
+    hosts: Hosts | None = None
     statuses: frozenset[int] | None = None
-    types: Names | None = None
-    default_ttl_s: float | None = None
-    force_ttl_s: float | None = None
-    min_ttl_s: float | None = None
-    max_ttl_s: float | None = None
-    stale_while_revalidate_s: float | None = None
-    stale_if_error_s: float | None = None
+    types: MediaTypes | None = None
 
 
 class CacheRule(msgspec.Struct, frozen=True, kw_only=True):
-    """The rule of one route.
+    """What a route wants of its cache, where it wants anything.
 
-    `status_ttl_s` holds every status that it is for. `ignore` names what is overruled, in lower
-    case: fields of the answer (cache-control, expires, pragma, set-cookie, vary), `authorization`,
-    and `request-cache-control`. `keep_s` is how long past its last use as an answer an entry stays
-    to be validated. `targets` are fields of RFC 9213, the most specific first. `largest_bytes` is
-    the largest content that is stored; `slice_bytes` is 0 where objects are fetched whole.
+    `default_ttl_s` holds when an answer says nothing, `force_ttl_s` whatever it says; in
+    `status_ttl_s`, "5xx" is a hundred statuses. The stale windows hold when an answer does not name
+    its own. For `keep_s` past all of its windows an answer stays for validation. `ignore` has names
+    of IGNORABLE. `targets` are targeted fields (RFC 9213), the weightiest first. `ignored_cookies`
+    matches the names of cookies that do not matter. With `slice_bytes` large answers are kept in
+    slices of that size, 0: whole. `pass_tags`: clients see the tags.
     """
 
     default_ttl_s: float | None = None
@@ -98,48 +116,17 @@ class CacheRule(msgspec.Struct, frozen=True, kw_only=True):
     max_ttl_s: float = inf
     status_ttl_s: dict[int, float] = {}
     heuristic_fraction: float = 0.1
-    heuristic_max_s: float = DAY_S
+    heuristic_max_s: float = 86400.0
     stale_while_revalidate_s: float | None = None
     stale_if_error_s: float | None = None
-    keep_s: float = DAY_S
+    keep_s: float = KEEP_S
     key: KeyRule = KeyRule()
     bypass: Conditions = Conditions()
     no_store: Conditions = Conditions()
     ignore: frozenset[bytes] = frozenset()
-    ignored_cookies: Names = Names()
     targets: tuple[bytes, ...] = (b"cdn-cache-control",)
-    largest_bytes: int = 1 << 30
+    largest_bytes: int = LARGEST_BYTES
     slice_bytes: int = 0
+    ignored_cookies: re.Pattern[bytes] | None = None
     overrides: tuple[Override, ...] = ()
     pass_tags: bool = False
-
-
-def rule_for(rule: CacheRule, path: bytes, host: bytes, status: int, kind: bytes) -> CacheRule:
-    """Return the rule with the lifetimes of the first override that an answer matches.
-
-    `kind` is the Content-Type as received.
-    """
-    if not rule.overrides:
-        return rule
-    media_type = kind.partition(b";")[0].strip().lower()
-    for override in rule.overrides:
-        if (
-            (override.paths is None or path in override.paths)
-            and (override.hosts is None or host in override.hosts)
-            and (override.statuses is None or status in override.statuses)
-            and (override.types is None or media_type in override.types)
-        ):
-            changes = {
-                name: value
-                for name in (
-                    "default_ttl_s",
-                    "force_ttl_s",
-                    "min_ttl_s",
-                    "max_ttl_s",
-                    "stale_while_revalidate_s",
-                    "stale_if_error_s",
-                )
-                if (value := getattr(override, name)) is not None
-            }
-            return msgspec.structs.replace(rule, **changes)
-    return rule
