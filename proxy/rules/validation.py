@@ -169,8 +169,7 @@ def updated_fields(stored: Fields, fresh: Fields) -> list[FieldLine]:
     `fresh` holds what may be stored of that message (`storing.stored_fields`). Every field in it
     replaces all lines of its name, Content-Type and Content-Encoding too: the content is stored as
     it was received, so nothing depends on them. An Age is that of one message, and never outlives
-    it. The caller asks `storing` about the result again: no-store, private or Set-Cookie may have
-    come in with it.
+    it. The caller asks `storing` about the result again: no-store or private may have come in.
     """
     new = [line for line in fresh if line[0].lower() not in _NEVER_UPDATED]
     replaced = {name.lower() for name, _ in new}
