@@ -34,6 +34,10 @@ class StartError(ProxydError):
     """The daemon could not start; the message says what to do about it."""
 
 
+class CommandError(ProxydError):
+    """What the running daemon was asked to do was not done; the message says why."""
+
+
 class HttpError(ProxydError):
     """A request that ends in an answer of proxyd's own.
 
@@ -183,3 +187,7 @@ class ClientGoneError(ProxydError):
 
 class StoredContentError(ProxydError):
     """Stored content is gone or damaged; before the first byte it is a miss, after it an end."""
+
+
+class PurgeError(ProxydError):
+    """A purge could not be noted, so that nothing was purged; the message says why."""
