@@ -1,4 +1,4 @@
-"""The command line: `proxyd run`, `check`, `schema`, `version`.
+"""The command line: `proxyd run`, `check`, `reload`, `stop`, `status`, `schema`, `version`.
 
 Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration. What a command needs is imported
 when it runs, so that `proxyd version` does not wait for a web server.
@@ -6,7 +6,7 @@ when it runs, so that `proxyd version` does not wait for a web server.
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,6 +52,38 @@ def run(config: ConfigFile = Path("proxy.toml")) -> None:
     from proxy.process import master
 
     raise typer.Exit(master.run(load(config)))
+
+
+@app.command()
+def reload(config: ConfigFile = Path("proxy.toml")) -> None:
+    """Replace workers and applications by new ones; when those fail, nothing changes."""
+    put(ask_daemon(config, "reload")[0])
+
+
+@app.command()
+def stop(
+    config: ConfigFile = Path("proxy.toml"),
+    now: Annotated[bool, typer.Option("--now", help="Cut off requests in progress.")] = False,
+) -> None:
+    """Let requests in progress finish, then end proxyd and all of its processes."""
+    put(ask_daemon(config, "stop now" if now else "stop")[0])
+
+
+@app.command()
+def status(
+    config: ConfigFile = Path("proxy.toml"),
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show what runs: processes, generations, listeners."""
+    import json
+
+    from proxy.process.status import show
+
+    found = ask_daemon(config, "status")[1]
+    if as_json:
+        put(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        show(found)
 
 
 @app.command()
@@ -108,6 +140,13 @@ def reference() -> None:
     from proxy.config import reference
 
     put(reference.reference())
+
+
+def ask_daemon(config: Path, name: str) -> "tuple[str, dict[str, Any]]":
+    """Let the running daemon do something; its progress goes to standard error."""
+    from proxy.process.control_client import command, state_folder
+
+    return command(state_folder(config), name, lambda text: typer.echo(text, err=True))
 
 
 def summary(config: "Config") -> "Iterator[str]":

@@ -56,7 +56,7 @@ def parse(text: str, path: Path) -> Config:
         raise ConfigError(f"{path} cannot be read: {error}") from None  # thousands of digits
     except RecursionError:
         raise ConfigError(f"{path} cannot be read: its values are nested too deeply") from None
-    source = Source(file=path.absolute(), name=str(path), lines=lines)
+    source = Source(file=path.absolute(), name=str(path), text=text, lines=lines)
     try:
         return Config.read(data, source)
     except ValidationError as error:

@@ -31,12 +31,14 @@ PLAIN = re.compile(r"[^,\]}#\n]+")
 class Source:
     """The file that a configuration was read from.
 
-    `file` is absolute; `name` is the path as the person wrote it; `lines` has the line, from 1, of
-    every key and table, where an array's elements have their index from 0 in the path.
+    `file` is absolute; `name` is the path as the person wrote it; `text` is what stood in it, which
+    may have changed since; `lines` has the line, from 1, of every key and table, where an array's
+    elements have their index from 0 in the path.
     """
 
     file: Path
     name: str
+    text: str
     lines: Mapping[KeyPath, int]
 
     def line(self, key: KeyPath) -> int:

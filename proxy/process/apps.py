@@ -5,46 +5,20 @@ import os
 import socket
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 
 from proxy.config.backends import App
 from proxy.observe.logs import relay
 from proxy.process import serve_wsgi
+from proxy.process.lines import LineSplitter
 from proxy.process.privileges import Identity
 
-# A longer line of output becomes several. Precedent: systemd's journal LineMax 48K, docker 16 KiB.
-LINE_BYTES = 8 * 1024
 _READ_BYTES = 64 * 1024
+# What is repeated to who asked for a reload that failed: a traceback through Flask has room.
+_RECENT_LINES = 100
 _POLL_S = 0.02
-
-
-class LineSplitter:
-    """Cuts a stream into lines of bounded length; empty ones say nothing and are left out."""
-
-    __slots__ = ("_rest",)
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Give the lines that are complete now."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            yield from _pieces(line.rstrip(b"\r"))
-        while len(self._rest) >= LINE_BYTES:
-            yield self._rest[:LINE_BYTES]
-            self._rest = self._rest[LINE_BYTES:]
-
-    def finish(self) -> Iterator[bytes]:
-        """Give what stood behind the last line feed."""
-        yield from _pieces(self._rest)
-        self._rest = b""
-
-
-def _pieces(line: bytes) -> Iterator[bytes]:
-    for begin in range(0, len(line), LINE_BYTES):
-        yield line[begin : begin + LINE_BYTES]
 
 
 class AppProgram:
@@ -64,10 +38,11 @@ class AppProgram:
         self.socket_path = socket_path
         self.start_timeout_s = app.start_timeout
         self._app = app
-        self._key = name
+        self.key = name
         self._folder = folder
         self._identity = identity
         self._relay: asyncio.Task[None] | None = None
+        self.recent_output: deque[str] = deque(maxlen=_RECENT_LINES)
 
     async def spawn(self) -> Process:
         """Start the server with the application, as the runtime user, in proxy.toml's folder."""
@@ -99,16 +74,25 @@ class AppProgram:
         """Write the process's output to the log, always reading on: it must never have to wait."""
         splitter = LineSplitter()
         while data := await stream.read(_READ_BYTES):
-            for line in splitter.feed(data):
-                relay(self.name, line.decode("utf-8", "backslashreplace"))
+            self._log(splitter.feed(data))
             await asyncio.sleep(0)  # one that floods the log leaves room for the others
-        for line in splitter.finish():
-            relay(self.name, line.decode("utf-8", "backslashreplace"))
+        self._log(splitter.finish())
+
+    def _log(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            text = line.decode("utf-8", "backslashreplace")
+            self.recent_output.append(text)
+            relay(self.name, text)
 
     async def ready(self, process: Process) -> None:
         """Return when the socket takes a connection: the application is imported by then."""
         while not _connects(self.socket_path):  # noqa: ASYNC110 - nothing tells of another's socket
             await asyncio.sleep(_POLL_S)
+
+    async def failing(self, process: Process) -> str:
+        """An application is replaced when it has ended, and not before."""
+        await process.wait()
+        return "it has ended"
 
     async def drained(self) -> None:
         """Return when the output of the ended process is in the log."""
@@ -117,7 +101,7 @@ class AppProgram:
 
     def advice(self, code: int | None) -> str:
         """Say what to do about an application that did not start."""
-        where = f"[app.{self._key}]"
+        where = f"[app.{self.key}]"
         if code is None:
             return (
                 f"look at its output in the log; if it needs longer, raise start_timeout in {where}"

@@ -2,6 +2,7 @@
 
         start()              watch()                      stop()
     ──▶ spawned ──▶ ready ──▶ runs ──▶ died ──▶ back-off ──▶ spawned …     ──▶ signal ──▶ killed
+            │                   └──▶ failing ──▶ killed ──▶ back-off …
             └──────────▶ StartError (at the start), or logged and tried again (later)
 
 What is run, and what "ready" means, is a `Program`'s business (apps.py, workers.py). Each child
@@ -40,6 +41,9 @@ class Program(Protocol):
 
     async def ready(self, process: Process) -> None:
         """Return when the process does its work; never when it will not."""
+
+    async def failing(self, process: Process) -> str:
+        """Return why a process that runs must be replaced; never while it need not."""
 
     async def drained(self) -> None:
         """Return when all that the ended process wrote is in the log."""
@@ -81,6 +85,11 @@ class Child:
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
+    @property
+    def age_s(self) -> float:
+        """How long ago the process that runs now was started, in seconds."""
+        return asyncio.get_running_loop().time() - self._began_at
+
     async def start(self) -> None:
         """Start the process and wait until it is ready; raises StartError, and then it is gone."""
         program = self.program
@@ -121,9 +130,11 @@ class Child:
         while True:
             process = self._process
             if process is not None:
-                code = await process.wait()
+                await self._until_end(process)
                 await self._end(process, signal.SIGKILL, 0)
-                log.error("%s (pid %d) ended: %s", name, process.pid, reason_of(code))
+                code = process.returncode
+                if code is not None:
+                    log.error("%s (pid %d) ended: %s", name, process.pid, reason_of(code))
                 self._process = None
             delay_s = backoff.after(loop.time() - self._began_at)
             log.info("%s starts again in %.1f s", name, delay_s)
@@ -136,6 +147,19 @@ class Child:
                 log.error("%s", error)  # noqa: TRY400 - its traceback says nothing to a person
             else:
                 log.info("%s runs again (pid %d)", name, self.pid)
+
+    async def _until_end(self, process: Process) -> None:
+        """Return when the process has ended, or must be."""
+        ended = asyncio.ensure_future(process.wait())
+        failing = asyncio.ensure_future(self.program.failing(process))
+        try:
+            await asyncio.wait({ended, failing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            failing.cancel()
+        if process.returncode is None:
+            name = self.program.name
+            log.error("%s (pid %d) is replaced: %s", name, process.pid, failing.result())
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process, if it runs."""

@@ -1,10 +1,12 @@
-"""The master: binds the listeners, starts applications and workers, watches them, ends them.
+"""The master: binds the listeners, keeps one generation of processes serving, replaces it, ends it.
 
 It never touches a request. Order at the start: state folder, listeners, applications, workers; a
 client is accepted only when all of them are ready. At the end: workers, applications, files.
 
-    SIGTERM, SIGINT  end now                SIGUSR1  reopen the logs
-    SIGQUIT          finish requests, end   SIGHUP   reload (not available yet)
+    SIGTERM, SIGINT  end now                SIGHUP   reload
+    SIGQUIT          finish requests, end   SIGUSR1  reopen the logs
+
+`proxyd reload`, `stop` and `status` come through the control socket and wait for the outcome.
 """
 
 import asyncio
@@ -12,30 +14,35 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterable, Sequence
+import time
+from collections.abc import Coroutine, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
+from proxy.config.load import load
 from proxy.config.schema import Config
-from proxy.errors import StartError
+from proxy.errors import CommandError, ProxydError, StartError
 from proxy.observe import logs
 from proxy.observe.outlet import STDERR
-from proxy.process import apps
 from proxy.process.announce import announce
-from proxy.process.children import Child
+from proxy.process.control_socket import ControlSocket, Outcome
+from proxy.process.generation import Generation, Stop, Tell
+from proxy.process.listeners import Listeners
+from proxy.process.notify import Notifier
 from proxy.process.privileges import Identity, give_log, runtime_identity
-from proxy.process.sockets import Listeners
 from proxy.process.state import State
-from proxy.process.workers import WorkerProgram
+from proxy.process.status import status_of
 
 # "-P" keeps a proxy.py in the working directory from standing in for this package.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "proxy.process.worker")
-# What a fast end leaves each process: enough to flush a log, too little to notice.
-FAST_STOP_S = 3.0
-
-Stop = Literal["fast", "graceful"]
+# Old generations that may finish requests at once; past it the oldest is cut off. A stream keeps
+# one alive for all of `shutdown`, however often somebody reloads.
+DRAINING_GENERATIONS = 4
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 def run(config: Config, worker_command: Sequence[str] = WORKER_COMMAND) -> int:
@@ -43,25 +50,25 @@ def run(config: Config, worker_command: Sequence[str] = WORKER_COMMAND) -> int:
 
     `worker_command` is for tests. A failed start is told on standard error and returns 1.
     """
-    error_log: logs.ErrorLog | None = None
     try:
         identity = runtime_identity(config.server.user, config.server.group)
-        _give_logs(config, identity)
-        error_log = _open_error_log(config)
-        asyncio.run(Master(config, identity, error_log, worker_command).main())
+        give_logs(config, identity)
+        asyncio.run(Master(config, identity, open_error_log(config), worker_command).main())
     except StartError as error:
         if config.log.error != "-":
             log.error("cannot start: %s", error)  # noqa: TRY400 - a message, no traceback
         print(f"proxyd cannot start: {error}", file=sys.stderr, flush=True)  # noqa: T201
         return 1
     finally:
-        if error_log is not None:
-            logging.getLogger().removeHandler(error_log)
-            error_log.close()
+        for handler in logging.getLogger().handlers[:]:
+            if isinstance(handler, logs.ErrorLog):  # a reload may have opened another one
+                logging.getLogger().removeHandler(handler)
+                handler.close()
     return 0
 
 
-def _open_error_log(config: Config) -> logs.ErrorLog:
+def open_error_log(config: Config) -> logs.ErrorLog:
+    """Make [log] error the log of this process; raises StartError."""
     path = STDERR if config.log.error == "-" else str(config.log.error)
     try:
         return logs.configure(path, "master", config.log.level)
@@ -69,8 +76,8 @@ def _open_error_log(config: Config) -> logs.ErrorLog:
         raise StartError(f"[log] error: {path} cannot be opened: {error.strerror}") from None
 
 
-def _give_logs(config: Config, identity: Identity | None) -> None:
-    """Let workers write the logs that only root can create."""
+def give_logs(config: Config, identity: Identity | None) -> None:
+    """Let workers write the logs that only root can create; raises StartError."""
     for path in (config.log.access, config.log.error):
         if isinstance(path, Path):
             give_log(path, identity)
@@ -78,6 +85,8 @@ def _give_logs(config: Config, identity: Identity | None) -> None:
 
 class Master:
     """One run of the daemon."""
+
+    _generation: Generation  # the one that serves, or is about to
 
     def __init__(
         self,
@@ -90,28 +99,48 @@ class Master:
         self._identity = identity
         self._error_log = error_log
         self._worker_command = worker_command
+        self._notifier = Notifier(os.environ)
         self._state = State(config.server.state_dir, identity)
-        self._listeners = Listeners()
-        self._apps: list[Child] = []
-        self._workers: list[Child] = []
+        self._draining: dict[Generation, asyncio.Task[None]] = {}
+        self._control = ControlSocket(
+            config.server.state_dir,
+            {
+                "reload": self._reload_asked,
+                "status": self._status,
+                "stop": partial(self._stop_asked, "graceful"),
+                "stop now": partial(self._stop_asked, "fast"),
+            },
+        )
+        self._changing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._stop_wish: Stop | None = None
         self._wish_changed = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._began_at = time.monotonic()
 
     async def main(self) -> None:
         """Start, wait for a signal, stop; raises StartError."""
         self._hear_signals()
         try:
             self._state.open()
-            self._listeners.open(self._config.listen, self._config.server.worker_count())
+            self._generation = self._new_generation(1, self._config)
+            await self._serve()
+        finally:
+            self._state.close()
+            self._ended.set()
+            await self._control.close()
+
+    async def _serve(self) -> None:
+        try:
             await self._until_wish(self._start())
             while self._stop_wish is None:
                 await self._wish_changed.wait()
         finally:
+            self._notifier.stopping()
             try:
                 await self._stop()
             finally:
-                self._listeners.close()
-                self._state.close()
+                self._generation.listeners.close()
 
     def _hear_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -119,9 +148,7 @@ class Master:
         loop.add_signal_handler(signal.SIGINT, self._wish, "fast")
         loop.add_signal_handler(signal.SIGQUIT, self._wish, "graceful")
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
-        loop.add_signal_handler(
-            signal.SIGHUP, log.warning, "reload is not available yet: SIGHUP has no effect"
-        )
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self.reload(ignore)))
 
     def _wish(self, stop: Stop) -> None:
         """Note how to stop; a graceful stop can become a fast one, and never the reverse."""
@@ -129,14 +156,28 @@ class Master:
             self._stop_wish = stop
         self._wish_changed.set()
 
+    def _begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Do something beside the rest; a stop ends it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, ProxydError):  # those are in the log
+            log.error("the master failed", exc_info=error)
+
     def _reopen_logs(self) -> None:
         try:
-            _give_logs(self._config, self._identity)
+            give_logs(self._generation.config, self._identity)
             self._error_log.reopen()
         except (OSError, StartError) as error:
             log.warning("the logs cannot be reopened, the old files go on: %s", error)
-        for worker in self._workers:
-            worker.send(signal.SIGUSR1)
+        for generation in [self._generation, *self._draining]:
+            for worker in generation.workers:
+                worker.send(signal.SIGUSR1)
         log.info("logs reopened")
 
     async def _until_wish(self, work: Coroutine[Any, Any, None]) -> None:
@@ -154,66 +195,125 @@ class Master:
             task.result()
 
     async def _start(self) -> None:
-        """Start the applications, then the workers, and wait until all are ready."""
-        config = self._config
+        """Bind the listeners, start the first generation, and let it accept."""
+        config = self._generation.config
         if os.geteuid() == 0 and self._identity is None:
             log.warning(
                 "workers and applications run as root: set [server] user to an unprivileged one"
             )
-        sockets: dict[str, list[Path]] = {}
-        for name, app in config.app.items():
-            programs = apps.programs_of(
-                name,
-                app,
-                folder=config.folder,
-                sockets_folder=self._state.sockets_folder,
-                identity=self._identity,
-            )
-            sockets[name] = [program.socket_path for program in programs]
-            self._apps += [Child(program) for program in programs]
-        await _start_all(self._apps)
-        self._workers = [
-            Child(
-                WorkerProgram(
-                    number,
-                    self._worker_command,
-                    config=config.source.file,
-                    listeners=self._listeners.of_worker(number),
-                    apps=sockets,
-                    identity=self._identity,
-                )
-            )
-            for number in range(config.server.worker_count())
-        ]
-        await _start_all(self._workers)
-        for child in [*self._apps, *self._workers]:
-            child.watch()
-        announce(config, self._listeners.urls(), self._apps, self._workers)
+        listeners = self._generation.listeners
+        listeners.open(config.listen, config.server.worker_count())
+        listeners.listen()
+        await self._generation.start(ignore)
+        self._generation.accept()
+        await self._control.open()
+        announce(config, listeners.urls(), self._generation.apps, self._generation.workers)
+        self._notifier.ready()
+
+    def _new_generation(self, number: int, config: Config) -> Generation:
+        return Generation(
+            number,
+            config,
+            Listeners(),
+            folder=self._state.of_generation(number),
+            identity=self._identity,
+            worker_command=self._worker_command,
+        )
+
+    async def reload(self, tell: Tell) -> Outcome:
+        """Replace everything but the master, one reload after the other.
+
+        Raises CommandError, and then what runs goes on untouched.
+        """
+        async with self._changing:
+            self._notifier.reloading()
+            before = self._generation
+            try:
+                await self._replace(before, tell)
+            except ProxydError as error:
+                log.error("the reload failed, what runs goes on: %s", error)  # noqa: TRY400
+                raise CommandError(f"the reload failed, what runs goes on: {error}") from None
+            finally:
+                self._notifier.ready()
+            number = self._generation.number
+            log.info("generation %d serves, generation %d ends", number, before.number)
+            self._drain(before)
+            return f"generation {number} serves", {"generation": number}
+
+    async def _replace(self, old: Generation, tell: Tell) -> None:
+        """Make a new generation beside the old one, and let it accept in its place."""
+        config = load(Path(old.config.source.name))
+        check_lasting(old.config, config)
+        new = self._new_generation(old.number + 1, config)
+        held = old.listeners.bound
+        new.listeners.open(config.listen, config.server.worker_count(), held)
+        try:
+            give_logs(config, self._identity)
+            await new.start(tell, healthy=True)
+            new.listeners.listen()
+            if config.log != old.config.log:
+                self._error_log = open_error_log(config)
+        except BaseException:
+            await new.end("fast")
+            new.listeners.close(but=held)
+            raise
+        self._generation = new
+        new.accept()
+        old.listeners.close(but=new.listeners.bound)
+
+    def _drain(self, old: Generation) -> None:
+        """Let a generation finish; past a number of them, or in development, cut it off."""
+        if len(self._draining) >= DRAINING_GENERATIONS:
+            self._begin(next(iter(self._draining)).end("fast"))
+        self._draining[old] = asyncio.create_task(self._until_drained(old))
+
+    async def _until_drained(self, old: Generation) -> None:
+        await old.end("fast" if self._generation.config.server.dev else "graceful")
+        self._draining.pop(old, None)
+        log.info("generation %d has ended", old.number)
+
+    async def _reload_asked(self, tell: Tell) -> Outcome:
+        return await self._begin(self.reload(tell))
+
+    async def _stop_asked(self, stop: Stop, tell: Tell) -> Outcome:
+        self._wish(stop)
+        tell("ending")
+        await self._ended.wait()
+        return "proxyd has ended", {}
+
+    async def _status(self, tell: Tell) -> Outcome:
+        uptime_s = time.monotonic() - self._began_at
+        return "", status_of(self._generation, self._draining, uptime_s)
 
     async def _stop(self) -> None:
-        """End every process: workers first, for their requests need the applications."""
+        """End every generation."""
+        for task in [*self._tasks]:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if self._stop_wish == "graceful":
-            grace_s = self._config.timeouts.shutdown
+            grace_s = self._generation.config.timeouts.shutdown
             log.info("ending, with up to %g s for requests in progress", grace_s)
-            await self._until_wish(_stop_all(self._workers, signal.SIGQUIT, grace_s))
-        await _stop_all(self._workers, signal.SIGTERM, FAST_STOP_S)
-        await _stop_all(self._apps, signal.SIGTERM, FAST_STOP_S)
+            await self._until_wish(self._finish())
+        generations = [self._generation, *self._draining]
+        await asyncio.gather(*(generation.end("fast") for generation in generations))
+        if self._draining:
+            await asyncio.wait(self._draining.values())
+
+    async def _finish(self) -> None:
+        draining = [asyncio.shield(task) for task in self._draining.values()]
+        await asyncio.gather(self._generation.end("graceful"), *draining)
 
 
-async def _start_all(children: Iterable[Child]) -> None:
-    """Start children side by side; raises the first StartError, the others given up."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for child in children:
-                group.create_task(child.start())
-    except* StartError as errors:
-        raise _first(errors) from None
+def check_lasting(old: Config, new: Config) -> None:
+    """Refuse what only a new start can change; raises CommandError."""
+    for key in ("user", "group", "state_dir"):
+        if getattr(old.server, key) != getattr(new.server, key):
+            raise CommandError(
+                f"{new.source.where(('server', key))}: `{key}` cannot change while proxyd runs;"
+                " stop it and start it again"
+            )
 
 
-def _first(errors: BaseExceptionGroup[StartError]) -> StartError:
-    first = errors.exceptions[0]
-    return first if isinstance(first, StartError) else _first(first)
-
-
-async def _stop_all(children: Iterable[Child], number: signal.Signals, grace_s: float) -> None:
-    await asyncio.gather(*(child.stop(number, grace_s) for child in children))
+def ignore(_: str) -> None:
+    """Nobody listens to the progress."""

@@ -1,94 +1,36 @@
-"""The listening sockets: bound once by the master, inherited by every worker.
+"""How one address is bound: a TCP socket, or a unix socket; and why it cannot be.
 
-On Linux each of several workers has a socket of its own on the same address (SO_REUSEPORT), and the
-kernel spreads connections over them; elsewhere that option does not balance, and all workers accept
-from one socket. The master keeps every socket open: a worker's successor gets the same one, with
-the connections that wait in its backlog.
+On Linux each worker has a socket of its own on the same address (SO_REUSEPORT), and the kernel
+spreads connections over them; elsewhere that option does not balance, and all workers accept from
+one socket. What becomes of the sockets is the business of listeners.py.
 """
 
 import errno
-import os
 import socket
 import stat
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from proxy.config.schema import Listen
 from proxy.errors import StartError
-from proxy.upstream.address import TcpAddress, UnixAddress
+from proxy.upstream.address import Address, TcpAddress, UnixAddress
 
 BALANCES_BY_PORT = sys.platform == "linux"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """One [[listen]], bound: `index` is its place in proxy.toml.
-
-    `by_worker` has the sockets of each worker; several when a name has several addresses.
-    """
-
-    index: int
-    by_worker: tuple[tuple[socket.socket, ...], ...]
-
-
-class Listeners:
-    """All listening sockets of one master."""
-
-    def __init__(self) -> None:
-        self.bound: list[Bound] = []
-        self._files: list[tuple[Path, os.stat_result]] = []
-
-    def open(self, listens: Iterable[Listen], workers: int) -> None:
-        """Bind every address or none; raises StartError with what to do about it."""
-        try:
-            for index, listen in enumerate(listens):
-                if isinstance(listen.address, UnixAddress):
-                    shared = self._bind_unix(listen.address.path, listen.backlog)
-                    by_worker: tuple[tuple[socket.socket, ...], ...] = ((shared,),) * workers
-                else:
-                    by_worker = _bind_host(listen.address, listen.backlog, workers)
-                self.bound.append(Bound(index=index, by_worker=by_worker))
-        except BaseException:
-            self.close()
-            raise
-
-    def of_worker(self, worker: int) -> list[tuple[int, socket.socket]]:
-        """Return what one worker accepts on: the index of the [[listen]], and the socket."""
-        return [(bound.index, sock) for bound in self.bound for sock in bound.by_worker[worker]]
-
-    def urls(self) -> list[str]:
-        """Return where each address can be reached, the ports that the system chose included."""
-        return [url_of(sock) for bound in self.bound for sock in bound.by_worker[0]]
-
-    def close(self) -> None:
-        """Close all sockets and remove the files of those that have one."""
-        for bound in self.bound:
-            for sock in {sock for row in bound.by_worker for sock in row}:
-                sock.close()
-        self.bound.clear()
-        for path, made in self._files:
-            with suppress(OSError):
-                if os.path.samestat(path.lstat(), made):
-                    path.unlink()
-        self._files.clear()
-
-    def _bind_unix(self, path: Path, backlog: int) -> socket.socket:
-        _remove_stale(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.bind(str(path))
-            # As nginx: who may talk to a web server is a matter of the folder, or of the routes.
-            path.chmod(0o666)
-            sock.listen(backlog)
-            sock.setblocking(False)
-        except OSError as error:
-            sock.close()
-            raise StartError(f"cannot listen on unix:{path}: {error.strerror}") from None
-        self._files.append((path, path.lstat()))
-        return sock
+def bind_unix(path: Path) -> socket.socket:
+    """Bind a unix socket in the place of one that nobody listens on; raises StartError."""
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(path))
+        # As nginx: who may talk to a web server is a matter of the folder, or of the routes.
+        path.chmod(0o666)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise StartError(f"cannot listen on unix:{path}: {error.strerror}") from None
+    return sock
 
 
 def _remove_stale(path: Path) -> None:
@@ -123,22 +65,21 @@ def _remove_stale(path: Path) -> None:
 Where = tuple[str, int] | tuple[str, int, int, int]
 
 
-def _bind_host(
-    address: TcpAddress, backlog: int, workers: int
-) -> tuple[tuple[socket.socket, ...], ...]:
-    """Bind every address of a host, of which a name has several; returns each worker's sockets.
+def bind_host(address: TcpAddress, workers: int) -> list[list[socket.socket]]:
+    """Bind every address of a host, of which a name has several; returns the sockets of each.
 
-    Of several addresses those that this machine lacks are passed over: "localhost" stands for
-    IPv6 also where there is none. Raises StartError.
+    One for each worker where the kernel balances between them. Of several addresses those that this
+    machine lacks are passed over: "localhost" stands for IPv6 also where there is none. Raises
+    StartError.
     """
     rows: list[list[socket.socket]] = []
     lacking: OSError | None = None
     try:
-        for family, where in _resolve(address):
+        for family, where in resolve(address):
             if rows and address.port == 0:
                 break  # each address would get a port of its own
             try:
-                rows.append(_bind_tcp(family, where, backlog, workers))
+                rows.append(_bind_tcp(family, where, workers))
             except OSError as error:
                 if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
                     raise
@@ -146,13 +87,30 @@ def _bind_host(
         if lacking is not None and not rows:
             raise lacking
     except OSError as error:
-        for sock in {sock for row in rows for sock in row}:
+        for sock in [sock for row in rows for sock in row]:
             sock.close()
-        raise StartError(_explain(error, address)) from None
-    return tuple(zip(*rows, strict=True))
+        raise StartError(explain(error, address)) from None
+    return rows
 
 
-def _resolve(address: TcpAddress) -> list[tuple[socket.AddressFamily, Where]]:
+def bind_more(row: Sequence[socket.socket], number: int) -> list[socket.socket]:
+    """Bind so many sockets more beside those of one address, for workers to come.
+
+    They get no connection before they listen. Raises OSError.
+    """
+    made: list[socket.socket] = []
+    try:
+        made.extend(
+            _tcp_socket(row[0].family, row[0].getsockname(), reuse_port=True) for _ in range(number)
+        )
+    except OSError:
+        for sock in made:
+            sock.close()
+        raise
+    return made
+
+
+def resolve(address: TcpAddress) -> list[tuple[socket.AddressFamily, Where]]:
     """Return every address of a listener's host, each once; raises StartError."""
     try:
         found = socket.getaddrinfo(
@@ -165,28 +123,21 @@ def _resolve(address: TcpAddress) -> list[tuple[socket.AddressFamily, Where]]:
     return list(dict.fromkeys((family, where) for family, _, _, _, where in found))  # type: ignore[misc]
 
 
-def _bind_tcp(
-    family: socket.AddressFamily, where: Where, backlog: int, workers: int
-) -> list[socket.socket]:
-    """Return a listening socket for each worker, the same one where they share; raises OSError."""
-    made: list[socket.socket] = []
-    several = BALANCES_BY_PORT and workers > 1
+def _bind_tcp(family: socket.AddressFamily, where: Where, workers: int) -> list[socket.socket]:
+    """Return a socket for each worker, or the one that they share; raises OSError."""
+    # The first is bound alone to see whether the address is free: SO_REUSEPORT would share it with
+    # another server of this user instead of telling.
+    alone = _tcp_socket(family, where, reuse_port=False)
+    if not BALANCES_BY_PORT:
+        return [alone]
+    with alone:
+        where = alone.getsockname()
+    first = _tcp_socket(family, where, reuse_port=True)
     try:
-        # The first is bound alone to see whether the address is free: SO_REUSEPORT would share it
-        # with another server of this user instead of telling.
-        made.append(_tcp_socket(family, where, reuse_port=False))
-        if several:
-            where = made[0].getsockname()
-            made.pop().close()
-            made.extend(_tcp_socket(family, where, reuse_port=True) for _ in range(workers))
-        for sock in made:
-            sock.listen(backlog)
-            sock.setblocking(False)
+        return [first, *bind_more([first], workers - 1)]
     except OSError:
-        for sock in made:
-            sock.close()
+        first.close()
         raise
-    return made if several else made * workers
 
 
 def _tcp_socket(family: socket.AddressFamily, where: Where, *, reuse_port: bool) -> socket.socket:
@@ -199,14 +150,17 @@ def _tcp_socket(family: socket.AddressFamily, where: Where, *, reuse_port: bool)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(where)
+        sock.setblocking(False)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _explain(error: OSError, address: TcpAddress) -> str:
+def explain(error: OSError, address: Address) -> str:
     """Return what is wrong with an address and the ways out of it."""
+    if isinstance(address, UnixAddress):
+        return f"cannot listen on {address}: {error.strerror}"
     port = address.port
     if error.errno == errno.EADDRINUSE:
         return (
@@ -218,8 +172,8 @@ def _explain(error: OSError, address: TcpAddress) -> str:
             f"cannot listen on {address}: ports below 1024 need a permission. Three ways: "
             f'(1) start proxyd as root and set [server] user = "www-data": only the master stays '
             f"root; (2) give it the capability: AmbientCapabilities=CAP_NET_BIND_SERVICE in a "
-            f"systemd unit; (3) let the system hand such ports to users: "
-            f"`sysctl net.ipv4.ip_unprivileged_port_start={port}`. Or choose a port from 1024 on"
+            f"systemd unit; (3) let systemd bind it and hand over the socket: `proxyd systemd` "
+            f"prints the units. Or choose a port from 1024 on"
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return (

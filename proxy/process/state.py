@@ -1,8 +1,9 @@
 """The state folder: its lock and pid file, and the private folders of applications and workers.
 
 state_dir/
-  proxyd.pid     the master's pid, locked as long as it lives
-  run/apps/      the applications' sockets, 0700, owned by the runtime user
+  proxyd.pid     the master's pid, locked as long as one lives
+  master.sock    for commands to the master (control_socket.py), 0600
+  run/N/         the sockets of generation N's applications, 0700, owned by the runtime user
   tmp/           spooled bodies, 0700, owned by the runtime user
 """
 
@@ -18,8 +19,9 @@ from proxy.errors import StartError
 from proxy.process.privileges import Identity, make_folder
 
 PID_FILE = "proxyd.pid"
-# Room for "/NAME-9999.sock" below the sockets' folder; names have up to 63 characters.
-_SOCKET_NAME_BYTES = 1 + 63 + 1 + 4 + 5
+# Room for "/9999/NAME-9999.sock" below the folder; names have up to 63 characters.
+_SOCKET_NAME_BYTES = 5 + 1 + 63 + 1 + 4 + 5
+_GENERATIONS = 10_000
 
 
 class State:
@@ -27,7 +29,7 @@ class State:
 
     def __init__(self, folder: Path, identity: Identity | None) -> None:
         self.folder = folder
-        self.sockets_folder = folder / "run" / "apps"
+        self.run_folder = folder / "run"
         self._identity = identity
         self._pid_file = folder / PID_FILE
         self._lock = -1
@@ -43,16 +45,17 @@ class State:
                 f"[server] state_dir {self.folder} cannot be used: {error.strerror}; "
                 f"choose a folder that this user may write"
             ) from None
-        make_folder(self.folder / "run", 0o755, None)
         make_folder(self.folder / "tmp", 0o700, self._identity)
-        if len(os.fsencode(self.sockets_folder)) + _SOCKET_NAME_BYTES <= UNIX_PATH_BYTES:
-            make_folder(self.sockets_folder, 0o700, self._identity)
-        else:
+        if len(os.fsencode(self.run_folder)) + _SOCKET_NAME_BYTES > UNIX_PATH_BYTES:
             # Deeper than a socket's path can be (sun_path); as short as the system's temp folder.
-            self._borrowed = self.sockets_folder = Path(tempfile.mkdtemp(prefix="proxyd-"))
-            make_folder(self.sockets_folder, 0o700, self._identity)
-        for leftover in self.sockets_folder.glob("*.sock"):
-            leftover.unlink(missing_ok=True)
+            self._borrowed = self.run_folder = Path(tempfile.mkdtemp(prefix="proxyd-"))
+        make_folder(self.run_folder, 0o755, None)
+        for leftover in self.run_folder.glob("[0-9]*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def of_generation(self, number: int) -> Path:
+        """Return the folder for the sockets of one generation, which makes it."""
+        return self.run_folder / str(number % _GENERATIONS)
 
     def close(self) -> None:
         """Remove the pid file and let the lock go; nothing is left that a next start would miss."""

@@ -1,10 +1,11 @@
 """A worker: one event loop that serves traffic. Started by the master, ends with it.
 
-Gets one line of JSON on standard input (see workers.py), which then stays open: its end means that
-the master is gone.
+Gets one line of JSON on standard input (see workers.py), says that it is ready, and accepts when it
+is told to. Standard input stays open: its end means that the master is gone.
 """
 
 import asyncio
+import faulthandler
 import gc
 import json
 import logging
@@ -14,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypedDict
@@ -22,11 +24,12 @@ import uvloop
 
 from proxy.clock import Clock
 from proxy.compose import Parts, client_limits
-from proxy.config.load import load
+from proxy.config.load import parse
 from proxy.config.schema import Config
 from proxy.errors import ProxydError
 from proxy.observe.logs import ErrorLog, configure
-from proxy.process.workers import READY
+from proxy.process.pulse import BEAT, BEAT_S, DUMP_SIGNAL, READY
+from proxy.process.workers import ACCEPT
 from proxy.protocol.deadlines import Deadlines
 from proxy.protocol.listener import listen
 from proxy.protocol.service import Service
@@ -50,10 +53,11 @@ class Document(TypedDict):
     """What the master says to a worker; workers.py has the meaning of each."""
 
     config: str
+    config_text: str
     worker: int
     listeners: list[Listener]
     apps: dict[str, list[str]]
-    ready_fd: int
+    pulse_fd: int
 
 
 def allow_descriptors(connections: int) -> None:
@@ -89,30 +93,29 @@ class Worker:
         self.parts = Parts(config, sockets, self.clock)
         self.servers: list[asyncio.Server] = []
         self.stopping: asyncio.Future[float] | None = None
+        self.accepting = asyncio.Event()
+        self.heard = b""
 
     async def run(self) -> int:
         """Serve until told to stop; return the exit code."""
         loop = asyncio.get_running_loop()
-        self.stopping = loop.create_future()
+        self.stopping = stopping = loop.create_future()
         limits = client_limits(self.config)
         service = Service(loop, self.parts.site, limits, self.clock, Deadlines(loop.time()))
         self.service = service
         allow_descriptors(limits.worker_connections)
-        for listener in self.document["listeners"]:
-            given = self.config.listen[listener["index"]]
-            sock = socket.socket(fileno=listener["fd"])
-            sock.setblocking(False)
-            self.servers.append(
-                await listen(
-                    service, sock, proxy_protocol=given.proxy_protocol, backlog=given.backlog
-                )
-            )
         self._watch_signals(loop)
         tick = loop.create_task(self._tick(service))
         gc.freeze()  # what was imported and built stays; the collector need not look at it again
-        os.write(self.document["ready_fd"], READY)
-        os.close(self.document["ready_fd"])
-        grace_s = await self.stopping
+        self._say(READY)
+        told = asyncio.ensure_future(self.accepting.wait())
+        await asyncio.wait({told, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if self.accepting.is_set():
+            await self._listen(service)
+        grace_s = await stopping
+        for _ in range(2):  # one turn of the loop accepts who was there before, and we may be last
+            await asyncio.sleep(0)
         for server in self.servers:
             server.close()
         if grace_s and not await service.drain(grace_s):
@@ -126,6 +129,23 @@ class Worker:
         self.parts.close()
         return 0
 
+    async def _listen(self, service: Service) -> None:
+        """Accept connections on every socket."""
+        for listener in self.document["listeners"]:
+            given = self.config.listen[listener["index"]]
+            sock = socket.socket(fileno=listener["fd"])
+            sock.setblocking(False)
+            self.servers.append(
+                await listen(
+                    service, sock, proxy_protocol=given.proxy_protocol, backlog=given.backlog
+                )
+            )
+
+    def _say(self, line: bytes) -> None:
+        """Tell the master; who does not listen is not waited for."""
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self.document["pulse_fd"], line)
+
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_signal_handler(signal.SIGTERM, self._stop, 0.0)
         loop.add_signal_handler(signal.SIGINT, self._stop, 0.0)
@@ -134,9 +154,13 @@ class Worker:
         loop.add_reader(sys.stdin.fileno(), self._life_line)
 
     def _life_line(self) -> None:
-        if not os.read(sys.stdin.fileno(), 1024):
+        data = os.read(sys.stdin.fileno(), 1024)
+        if not data:
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
             self._stop(0.0)
+        *lines, self.heard = (self.heard + data)[-1024:].split(b"\n")
+        if ACCEPT.rstrip() in lines:
+            self.accepting.set()
 
     def _stop(self, grace_s: float) -> None:
         if self.stopping is None:
@@ -155,7 +179,7 @@ class Worker:
 
     async def _tick(self, service: Service) -> None:
         """Do what is due every now and then: the one timer of this process."""
-        flush_at = 0.0
+        flush_at = beat_at = 0.0
         while True:
             now = service.loop.time()
             duties: list[Callable[[], None]] = [
@@ -166,6 +190,9 @@ class Worker:
             if now >= flush_at:
                 duties.append(self.parts.access_log.flush)
                 flush_at = now + self.config.log.flush_interval
+            if now >= beat_at:
+                duties.append(partial(self._say, BEAT))
+                beat_at = now + BEAT_S
             for duty in duties:
                 try:
                     duty()
@@ -177,14 +204,16 @@ class Worker:
 def main() -> int:
     """Read the document from standard input and serve."""
     line = b""
-    while not line.endswith(b"\n"):  # unbuffered: what follows is the life line's
-        piece = os.read(sys.stdin.fileno(), 1)
+    while not line.endswith(b"\n"):  # nothing comes behind it before it was answered
+        piece = os.read(sys.stdin.fileno(), 65536)
         if not piece:
             return 1
         line += piece
     document: Document = json.loads(line)
+    os.set_blocking(document["pulse_fd"], False)
+    faulthandler.register(DUMP_SIGNAL, document["pulse_fd"], all_threads=True)
     try:
-        config = load(Path(document["config"]))
+        config = parse(document["config_text"], Path(document["config"]))
         name = f"worker {document['worker'] + 1}"
         path = "stderr" if config.log.error == "-" else str(config.log.error)
         error_log = configure(path, name, config.log.level)

@@ -1,4 +1,4 @@
-"""A worker as the master sees it: what it is given, and how it says that it is ready."""
+"""A worker as the master sees it: what it is given, when it may accept, and how it shows life."""
 
 import asyncio
 import json
@@ -9,19 +9,24 @@ from contextlib import suppress
 from pathlib import Path
 from socket import socket
 
+from proxy.config.schema import Config
 from proxy.process.privileges import Identity
+from proxy.process.pulse import DUMP_SIGNAL, Pulse
 
-READY = b"ready\n"
+ACCEPT = b"accept\n"
 # It reads proxy.toml and looks into the folders of static files; nothing that takes long.
 _START_TIMEOUT_S = 60.0
+# What the stack of every thread takes to be written before the process is killed.
+_DUMP_S = 0.5
 
 
 class WorkerProgram:
     """One worker (see children.py).
 
-    The process gets one line of JSON on standard input: `config`, the path of proxy.toml; `worker`,
-    its number from 0; `listeners`, descriptors with the index of their [[listen]]; `apps`, the
-    sockets of each application; `ready_fd`, where it writes READY once it accepts.
+    The process gets one line of JSON on standard input: `config`, the path of proxy.toml, and
+    `config_text`, what the master read there; `worker`, its number from 0; `listeners`, descriptors
+    with the index of their [[listen]]; `apps`, the sockets of each application; `pulse_fd`, where
+    it says READY (see pulse.py). It accepts once it has read ACCEPT.
     """
 
     def __init__(
@@ -29,7 +34,7 @@ class WorkerProgram:
         number: int,
         command: Sequence[str],
         *,
-        config: Path,
+        config: Config,
         listeners: Sequence[tuple[int, socket]],
         apps: Mapping[str, Sequence[Path]],
         identity: Identity | None,
@@ -38,62 +43,73 @@ class WorkerProgram:
         self.start_timeout_s = _START_TIMEOUT_S
         self._command = command
         self._identity = identity
+        self._heartbeat_s = config.timeouts.heartbeat
         self._descriptors = [sock.fileno() for _, sock in listeners]
-        self._ready_end = -1
+        self._pulse: Pulse | None = None
+        self._process: Process | None = None
+        self._accepts = False
         self._document: dict[str, object] = {
-            "config": str(config),
+            "config": str(config.source.file),
+            "config_text": config.source.text,
             "worker": number,
             "listeners": [{"fd": sock.fileno(), "index": index} for index, sock in listeners],
             "apps": {name: [str(path) for path in paths] for name, paths in apps.items()},
         }
 
     async def spawn(self) -> Process:
-        """Start the worker as the runtime user, with its sockets and a pipe to say READY on."""
-        self._forget_pipe()
-        self._ready_end, its_end = os.pipe()
-        os.set_blocking(self._ready_end, False)
+        """Start the worker as the runtime user, with its sockets and a pipe to speak on."""
+        self._forget_pulse()
+        self._pulse = pulse = Pulse(self.name)
         try:
             return await asyncio.create_subprocess_exec(
                 *self._command,
                 env=os.environ | (self._identity.environment() if self._identity else {}),
                 stdin=PIPE,
-                pass_fds=[*self._descriptors, its_end],
+                pass_fds=[*self._descriptors, pulse.its_end],
                 start_new_session=True,
                 **(self._identity.process_options() if self._identity else {}),
             )
         finally:
-            os.close(its_end)
-            self._document["ready_fd"] = its_end
+            os.close(pulse.its_end)
+            self._document["pulse_fd"] = pulse.its_end
 
     async def ready(self, process: Process) -> None:
         """Hand over what the worker needs, and return when it has said READY."""
-        if process.stdin is not None:
-            with suppress(ConnectionError):  # it died already, which its end will tell
-                process.stdin.write(json.dumps(self._document).encode() + b"\n")
-                await process.stdin.drain()
-        loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        loop.add_reader(self._ready_end, readable.set)
-        try:
-            said = b""
-            while said != READY:
-                await readable.wait()
-                readable.clear()
-                data = os.read(self._ready_end, len(READY))
-                if not data:
-                    await process.wait()
-                said += data
-        finally:
-            loop.remove_reader(self._ready_end)
-            self._forget_pipe()
+        self._process = process
+        self._say(json.dumps(self._document).encode() + b"\n")
+        if self._pulse is not None:
+            await self._pulse.ready.wait()
+        if self._accepts:
+            self._say(ACCEPT)
 
-    def _forget_pipe(self) -> None:
-        if self._ready_end >= 0:
-            os.close(self._ready_end)
-            self._ready_end = -1
+    def accept(self) -> None:
+        """Let the worker accept connections, and each successor as soon as it is ready."""
+        self._accepts = True
+        self._say(ACCEPT)
+
+    def _say(self, line: bytes) -> None:
+        """Write to the life line; a worker that died already does not mind."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.write(line)
+
+    async def failing(self, process: Process) -> str:
+        """Return why a worker that runs must be replaced, its stacks in the log by then."""
+        if self._pulse is None:
+            return "it was never started"
+        await self._pulse.silent(self._heartbeat_s)
+        with suppress(ProcessLookupError):
+            process.send_signal(DUMP_SIGNAL)
+        await asyncio.sleep(_DUMP_S)
+        return f"it has not moved for {self._heartbeat_s:g} s; its stack is in the log"
 
     async def drained(self) -> None:
         """Workers write to the log themselves."""
+        self._forget_pulse()
+
+    def _forget_pulse(self) -> None:
+        if self._pulse is not None:
+            self._pulse.close()
+            self._pulse = None
 
     def advice(self, code: int | None) -> str:
         """Say what to do about a worker that did not start."""

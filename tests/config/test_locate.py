@@ -186,8 +186,9 @@ def test_whatever_the_style_every_key_is_found_on_a_line_that_holds_it(
 
 
 def test_a_key_that_is_not_there_has_the_line_of_the_table_around_it() -> None:
+    text = "\n[server]\nuser = 'x'"
     source = Source(
-        file=Path("/etc/proxy.toml"), name="etc/proxy.toml", lines=locate("\n[server]\nuser = 'x'")
+        file=Path("/etc/proxy.toml"), name="etc/proxy.toml", text=text, lines=locate(text)
     )
     assert source.line(("server", "user")) == 3
     assert source.line(("server", "group", "deeper")) == 2

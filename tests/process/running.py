@@ -138,8 +138,12 @@ import json, os, signal, socket, sys, threading, time
 given = json.loads(sys.stdin.readline())
 
 def life_line():
-    sys.stdin.read()
+    for line in sys.stdin:
+        if line == "accept\\n":
+            accept.set()
     os._exit(9)
+
+accept = threading.Event()
 
 threading.Thread(target=life_line, daemon=True).start()
 
@@ -155,7 +159,8 @@ for number in (signal.SIGQUIT, signal.SIGUSR1):
     signal.signal(number, note)
 if os.path.exists("worker-fails"):
     sys.exit(5)
-os.write(given["ready_fd"], b"ready\\n")
+os.write(given["pulse_fd"], b"ready\\n")
+accept.wait()
 sock = socket.socket(fileno=given["listeners"][0]["fd"])
 sock.setblocking(True)
 while True:
@@ -216,7 +221,7 @@ class Daemon:
         return answer
 
     def ask_app(self, number: int = 0) -> UnixConnection:
-        return UnixConnection(self.folder / "var" / "run" / "apps" / f"timeline-{number}.sock")
+        return UnixConnection(self.folder / "var" / "run" / "1" / f"timeline-{number}.sock")
 
     def pids(self) -> list[int]:
         """Return the pids that it announced: applications, workers, the master."""

@@ -34,6 +34,10 @@ class Script:
         if not self.said:
             await asyncio.Event().wait()
 
+    async def failing(self, process: Process) -> str:
+        await asyncio.Event().wait()
+        return ""
+
     async def drained(self) -> None:
         pass
 

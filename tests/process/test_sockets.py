@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,13 +10,21 @@ import pytest
 from proxy.config.schema import Listen
 from proxy.errors import StartError
 from proxy.process import sockets
-from proxy.process.sockets import Listeners
+from proxy.process.listeners import Bound, Listeners
 from proxy.upstream.address import Address, TcpAddress, UnixAddress
+
+
+class Listening(Listeners):
+    """Listens as soon as it is open, as at the start of the daemon."""
+
+    def open(self, listens: Iterable[Listen], workers: int, held: Sequence[Bound] = ()) -> None:
+        super().open(listens, workers, held)
+        self.listen()
 
 
 @pytest.fixture
 def listeners() -> Iterator[Listeners]:
-    made = Listeners()
+    made = Listening()
     yield made
     made.close()
 
@@ -83,7 +91,7 @@ def test_when_one_address_fails_none_stays_bound(listeners: Listeners, short: Pa
 @pytest.mark.parametrize(
     ("number", "port", "words"),
     [
-        (errno.EACCES, 80, ["Three ways", "as root", "CAP_NET_BIND_SERVICE", "sysctl", "1024"]),
+        (errno.EACCES, 80, ["Three ways", "as root", "CAP_NET_BIND_SERVICE", "systemd", "1024"]),
         (errno.EACCES, 8080, ["Permission denied"]),
         (errno.EADDRNOTAVAIL, 80, ["no such address", "0.0.0.0"]),
         (errno.EADDRINUSE, 80, ["another program", ":80"]),
@@ -163,7 +171,7 @@ def test_the_url_of_port_80_has_none() -> None:
 
 def test_a_unix_socket_is_for_everybody_and_is_removed_at_the_end(short: Path) -> None:
     path = short / "web.sock"
-    listeners = Listeners()
+    listeners = Listening()
     listeners.open([at(UnixAddress(path))], 2)
     assert listeners.urls() == [f"unix:{path}"]
     assert path.stat().st_mode & 0o777 == 0o666

@@ -16,8 +16,8 @@ def test_it_makes_private_folders_and_a_pid_file_and_removes_the_latter(short: P
     held = State(short / "var", None)
     held.open()
     assert (short / "var" / "proxyd.pid").read_text() == f"{os.getpid()}\n"
-    for private in (held.sockets_folder, short / "var" / "tmp"):
-        assert private.stat().st_mode & 0o777 == 0o700
+    assert held.of_generation(1).parent.stat().st_mode & 0o777 == 0o755
+    assert (short / "var" / "tmp").stat().st_mode & 0o777 == 0o700
     held.close()
     assert not (short / "var" / "proxyd.pid").exists()
     held.close()
@@ -81,22 +81,21 @@ def test_a_pid_file_that_vanishes_between_open_and_lock_is_made_again(
 
 
 def test_sockets_left_by_a_killed_predecessor_are_removed(short: Path) -> None:
-    sockets = short / "run" / "apps"
+    sockets = short / "run" / "7"
     sockets.mkdir(parents=True)
     (sockets / "old-0.sock").touch()
     held = State(short, None)
     held.open()
-    assert list(sockets.iterdir()) == []
+    assert not sockets.exists()
     held.close()
 
 
 def test_a_path_too_long_for_sockets_gets_a_short_private_folder_instead(short: Path) -> None:
     held = State(short / ("x" * 60) / ("y" * 60), None)
     held.open()
-    assert held.sockets_folder.name.startswith("proxyd-")
-    assert held.sockets_folder.stat().st_mode & 0o777 == 0o700
+    assert held.run_folder.name.startswith("proxyd-")
     held.close()
-    assert not held.sockets_folder.exists()
+    assert not held.run_folder.exists()
 
 
 def test_a_folder_that_cannot_be_used_is_told(short: Path) -> None:

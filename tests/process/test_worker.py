@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.process.workers import READY
+from proxy.process.pulse import DUMP_SIGNAL, READY
+from proxy.process.workers import ACCEPT
 from tests.process.running import wait_for
 
 CONFIGURATION = """
@@ -55,14 +56,19 @@ class Running:
             "worker": 0,
             "listeners": [{"fd": self.listening.fileno(), "index": 0}] if listens else [],
             "apps": {},
-            "ready_fd": its_end,
+            "pulse_fd": its_end,
         }
 
     def begin(self) -> "Running":
-        """Say what to serve, and wait until it does."""
-        self.say(json.dumps(self.document).encode() + b"\n")
-        assert os.read(self.ready_end, 100) == READY, self.said
+        """Say what to serve, and let it begin when it is ready."""
+        self.say_document()
+        assert os.read(self.ready_end, len(READY)) == READY, self.said
+        self.say(ACCEPT)
         return self
+
+    def say_document(self) -> None:
+        text = (self.folder / "proxy.toml").read_text()
+        self.say(json.dumps(self.document | {"config_text": text}).encode() + b"\n")
 
     def say(self, data: bytes) -> None:
         assert self.process.stdin is not None
@@ -224,7 +230,7 @@ def test_a_configuration_that_is_wrong_is_said_and_not_shown_as_a_traceback(
 ) -> None:
     worker = start()
     (worker.folder / "proxy.toml").write_text("[server]\nworkrs = 1\n")
-    worker.say(json.dumps(worker.document).encode() + b"\n")
+    worker.say_document()
     assert worker.end() == 1
     assert worker.said.startswith("proxyd: ")
     assert "Traceback" not in worker.said
@@ -255,3 +261,31 @@ def test_a_limit_of_open_files_is_raised_as_far_as_it_goes(
     worker.begin()
     assert worker.get() == b"hello"
     assert ("only 1000 files may be open at once" in worker.said) == warned
+
+
+def test_it_accepts_nobody_before_it_is_told_to(start: Callable[..., Running]) -> None:
+    worker = start()
+    worker.say_document()
+    assert os.read(worker.ready_end, len(READY)) == READY
+    assert not worker.accepts()
+    worker.say(ACCEPT)
+    assert worker.get() == b"hello"
+
+
+def test_one_that_never_accepted_ends_as_well(start: Callable[..., Running]) -> None:
+    worker = start()
+    worker.say_document()
+    assert os.read(worker.ready_end, len(READY)) == READY
+    worker.signal(signal.SIGTERM)
+    assert worker.end() == 0
+
+
+def test_it_shows_life_and_where_it_is_when_asked(start: Callable[..., Running]) -> None:
+    worker = start().begin()
+    assert os.read(worker.ready_end, 1) == b"\n"
+    worker.signal(DUMP_SIGNAL)
+    said = b""
+    while b"in main" not in said:
+        said += os.read(worker.ready_end, 65536)
+    assert b"worker.py" in said
+    assert worker.get() == b"hello"

@@ -1,9 +1,9 @@
-"""An application's output on its way to the log."""
+"""What processes write, on its way to the log."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.process.apps import LINE_BYTES, LineSplitter
+from proxy.process.lines import LINE_BYTES, LineSplitter
 
 
 def split(*pieces: bytes) -> list[bytes]:

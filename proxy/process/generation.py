@@ -1,0 +1,165 @@
+"""One configuration at work: its applications and its workers, made whole or not at all.
+
+    start() ──▶ ready ── accept() ──▶ serves ── end() ──▶ drains ──▶ gone
+       └──▶ StartError: nothing of it is left
+
+A reload starts a second generation beside the one that serves, and only then lets it accept. Each
+has a folder of its own for the sockets of its applications, so both can live side by side.
+"""
+
+import asyncio
+import shutil
+import signal
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from proxy.config.schema import Config
+from proxy.errors import StartError
+from proxy.process import apps
+from proxy.process.apps import AppProgram
+from proxy.process.children import Child
+from proxy.process.health import check_health
+from proxy.process.listeners import Listeners
+from proxy.process.privileges import Identity, make_folder
+from proxy.process.workers import WorkerProgram
+
+Stop = Literal["fast", "graceful"]
+Tell = Callable[[str], None]
+
+# What a fast end leaves each process: enough to flush a log, too little to notice.
+FAST_STOP_S = 3.0
+# What a worker gets beyond `shutdown`: it cuts its requests off by itself, and logs them.
+CUT_OFF_S = 2.0
+
+
+class Generation:
+    """The processes of one configuration; `number` counts from 1 over reloads and upgrades."""
+
+    def __init__(
+        self,
+        number: int,
+        config: Config,
+        listeners: Listeners,
+        *,
+        folder: Path,
+        identity: Identity | None,
+        worker_command: Sequence[str],
+    ) -> None:
+        self.number = number
+        self.config = config
+        self.listeners = listeners
+        self.apps: list[Child] = []
+        self.workers: list[Child] = []
+        self._programs: list[AppProgram] = []
+        self._worker_programs: list[WorkerProgram] = []
+        self._folder = folder
+        self._identity = identity
+        self._worker_command = worker_command
+
+    @property
+    def children(self) -> list[Child]:
+        """Every process."""
+        return [*self.apps, *self.workers]
+
+    async def start(self, tell: Tell, *, healthy: bool = False) -> None:
+        """Start the applications, then the workers; return when all are ready, and none accepts.
+
+        With `healthy`, each application must answer a request as well. Raises StartError, with the
+        output of the application that failed; then, as after a cancellation, everything is ended.
+        """
+        try:
+            make_folder(self._folder, 0o700, self._identity)
+            await self._start_apps(tell, healthy)
+            await self._start_workers(tell)
+        except BaseException:
+            await self.end("fast")
+            raise
+
+    async def _start_apps(self, tell: Tell, healthy: bool) -> None:
+        config = self.config
+        for name, app in config.app.items():
+            self._programs += apps.programs_of(
+                name,
+                app,
+                folder=config.folder,
+                sockets_folder=self._folder,
+                identity=self._identity,
+            )
+        self.apps = [Child(program) for program in self._programs]
+        if not self.apps:
+            return
+        tell(f"starting {_names(self.apps)}")
+
+        async def start(child: Child, program: AppProgram) -> None:
+            try:
+                await child.start()
+                if healthy:
+                    await check_health(program.name, program.socket_path)
+            except StartError:
+                for line in program.recent_output:
+                    tell(f"{program.name}: {line}")
+                raise
+
+        await _all(map(start, self.apps, self._programs))
+
+    async def _start_workers(self, tell: Tell) -> None:
+        sockets: dict[str, list[Path]] = {name: [] for name in self.config.app}
+        for program in self._programs:
+            sockets[program.key].append(program.socket_path)
+        self._worker_programs = [
+            WorkerProgram(
+                number,
+                self._worker_command,
+                config=self.config,
+                listeners=self.listeners.of_worker(number),
+                apps=sockets,
+                identity=self._identity,
+            )
+            for number in range(self.config.server.worker_count())
+        ]
+        self.workers = [Child(program) for program in self._worker_programs]
+        tell(f"starting {_names(self.workers)}")
+        await _all(child.start() for child in self.workers)
+
+    def accept(self) -> None:
+        """Let the workers accept, and replace from now on what dies."""
+        for child in self.children:
+            child.watch()
+        for program in self._worker_programs:
+            program.accept()
+
+    async def end(self, stop: Stop) -> None:
+        """End every process: workers first, for their requests need the applications.
+
+        May be called again with "fast" while a graceful end takes its time.
+        """
+        if stop == "graceful":
+            grace_s = self.config.timeouts.shutdown + CUT_OFF_S
+            await _stop_all(self.workers, signal.SIGQUIT, grace_s)
+        await _stop_all(self.workers, signal.SIGTERM, FAST_STOP_S)
+        await _stop_all(self.apps, signal.SIGTERM, FAST_STOP_S)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _names(children: Sequence[Child]) -> str:
+    return ", ".join(child.program.name for child in children)
+
+
+async def _all(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Start children side by side; raises the first StartError, the others given up."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for start in starts:
+                group.create_task(start)
+    except* StartError as errors:
+        raise _first(errors) from None
+
+
+def _first(errors: BaseExceptionGroup[StartError]) -> StartError:
+    first = errors.exceptions[0]
+    return first if isinstance(first, StartError) else _first(first)
+
+
+async def _stop_all(children: Iterable[Child], number: signal.Signals, grace_s: float) -> None:
+    await asyncio.gather(*(child.stop(number, grace_s) for child in children))
