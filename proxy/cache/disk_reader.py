@@ -101,6 +101,15 @@ class DiskBody:
             return b"".join(blocks)
         return b"".join(blocks)[span.first - at : stop - at]
 
+    def check(self, descriptor: int) -> None:
+        """Compare the size of an open file with what it should be, which costs no look at it.
+
+        Raises StoredContentError.
+        """
+        expected = self._layout.content_at + disk_file.stored_bytes(self.size_bytes)
+        if os.fstat(descriptor).st_size != expected:
+            raise StoredContentError("its file has another size")
+
     def is_replaced(self, descriptor: int) -> bool:
         """Say whether an open file is another than this content was found in."""
         try:
@@ -185,10 +194,12 @@ class DiskSource:
     def begin(self) -> None:
         """Read the first chunk if it is in the page cache; raises StoredContentError."""
         span = next((piece for piece in reversed(self._pieces) if isinstance(piece, Span)), None)
-        if span is None or not NOWAIT:
+        if span is None:
             return
         try:
-            self._ahead = self._body.read(self._descriptor, span, NOWAIT)
+            self._body.check(self._descriptor)
+            if NOWAIT:
+                self._ahead = self._body.read(self._descriptor, span, NOWAIT)
         except StoredContentError as error:
             if not self._body.is_replaced(self._descriptor):
                 self._body.report(error)

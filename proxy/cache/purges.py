@@ -233,11 +233,11 @@ class Purges:
 
 
 def _worst(newest: _Newest | None, since: int) -> Verdict:
-    if newest is not None:
-        for mode in (Verdict.HARD, Verdict.INVALID, Verdict.SOFT):
-            if newest[mode] > since:
-                return mode
-    return Verdict.NOTHING
+    if newest is None or max(newest) <= since:
+        return Verdict.NOTHING
+    if newest[Verdict.HARD] > since:
+        return Verdict.HARD
+    return Verdict.INVALID if newest[Verdict.INVALID] > since else Verdict.SOFT
 
 
 def _compile(pattern: bytes) -> re.Pattern[bytes]:

@@ -61,3 +61,9 @@ class Notes:
 
     def drop(self, name: bytes) -> None:
         self.dropped.append(name)
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Wait for what a thread does and tells nobody; the test's own timeout is the bound."""
+    while not happened():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
