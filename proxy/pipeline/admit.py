@@ -4,6 +4,7 @@ from proxy.errors import ExpectationError, MethodNotAllowedError
 from proxy.message import Response
 from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.origin import origin_of
+from proxy.pipeline.redirect import https_redirect
 from proxy.pipeline.respond import respond
 from proxy.pipeline.route import route
 
@@ -12,7 +13,7 @@ ALLOW = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
 
 
 def admit(exchange: Exchange) -> Step:
-    """Learn who asks; refuse TRACE and unknown expectations; answer `OPTIONS *`."""
+    """Learn who asks; refuse TRACE and unknown expectations; answer `OPTIONS *`, and http."""
     request = exchange.request
     if exchange.peer.trusted:
         exchange.origin = found = origin_of(exchange)
@@ -28,6 +29,10 @@ def admit(exchange: Exchange) -> Step:
     ):
         exchange.response = Response(204, list(ALLOW))
         return respond
+    if exchange.peer.entrance.https_port:
+        exchange.response = https_redirect(exchange)
+        if exchange.response is not None:
+            return respond
     return route
 
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from proxy.errors import HttpError
 from proxy.message import FieldLine, Request, Response
 from proxy.rules.forwarding import Origin
@@ -31,14 +33,38 @@ class Waiting(Protocol):
         """Take the exchange to its end, because its client has left."""
 
 
+class Entrance(msgspec.Struct, frozen=True, kw_only=True):
+    """What a listener asks of all its requests, or adds to all its answers.
+
+    `https_port` is where requests over http are sent, 0 for nowhere; `hsts_line` is the encoded
+    Strict-Transport-Security, b"" for none.
+    """
+
+    https_port: int = 0
+    hsts_line: bytes = b""
+
+
+OPEN = Entrance()
+
+
 class Peer:
     """Who is at the other end of a client connection, as the connection itself says.
 
     `address` and `local_address` are text without a port ("unix:" for a unix socket); `trusted` is
-    whether `trusted_proxies` names the address. `scheme` is b"http" or b"https".
+    whether `trusted_proxies` names the address. `scheme` is b"http" or b"https". `certificate` is
+    what the application learns of a client certificate, empty where none is asked for.
     """
 
-    __slots__ = ("address", "local_address", "local_port", "port", "scheme", "trusted")
+    __slots__ = (
+        "address",
+        "certificate",
+        "entrance",
+        "local_address",
+        "local_port",
+        "port",
+        "scheme",
+        "trusted",
+    )
 
     def __init__(
         self,
@@ -55,6 +81,8 @@ class Peer:
         self.local_port = local_port
         self.scheme = scheme
         self.trusted = trusted
+        self.entrance = OPEN
+        self.certificate: tuple[FieldLine, ...] = ()
 
 
 class Sink(Protocol):

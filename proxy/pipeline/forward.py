@@ -246,7 +246,7 @@ def request_head(
     if not exchange.request_id:  # else it is asked again
         exchange.request_id = given_id or b"%b%08x" % (_id_prefix, next(_id_numbers))
     # A request that is shared by exchanges (see http1_head) mostly comes from one client.
-    key = (route, peer.address, peer.local_port, peer.scheme)
+    key = (route, peer.address, peer.local_port, peer.scheme, peer.certificate)
     if request.upstream_key != key or peer.trusted or body is not None:
         request.upstream_head = lasting_head(exchange, route)
         request.upstream_key = key
@@ -279,6 +279,7 @@ def lasting_head(exchange: Exchange, route: "Route") -> bytes:
         request.minor_version,
         authority=request.authority,
         peer_trusted=peer.trusted,
+        identity=peer.certificate,
     )
     if request.method == b"OPTIONS":
         lines = one_hop_less(lines)

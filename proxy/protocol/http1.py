@@ -136,7 +136,7 @@ class Http1(asyncio.Protocol):
         if self.body is not None or exchange.upstream_name:
             self._client_left()
             return False
-        return True
+        return self.transport.can_write_eof()  # over TLS there is no staying open
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything."""
@@ -336,15 +336,19 @@ class Http1(asyncio.Protocol):
     def _finish_connection(self) -> None:
         """Close, and hear the client out when it may still be sending. RFC 9112 §9.6."""
         transport = self.transport
-        if self.eof or (self.body is None and not self.sink.linger):
+        # TLS ends in both directions by itself, and throws away what comes meanwhile.
+        if (
+            self.eof
+            or (self.body is None and not self.sink.linger)
+            or not transport.can_write_eof()
+        ):
             self._close()
             return
         self.body = None
         self.buffer = b""
         self.lingered = 0
         self.resume_reading()
-        if transport.can_write_eof():
-            transport.write_eof()
+        transport.write_eof()
         service = self.service
         service.deadlines.set(self, service.loop.time() + service.limits.linger_timeout_s)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 JOIN_BYTES = 16 * 1024
 NO_CONTENT = frozenset((204, 304))
 
+_HSTS = b"\r\nstrict-transport-security:"
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -143,6 +144,9 @@ class Http1Sink:
             head = wire_head.encoded = encode_head(response, exchange.site.server_line)
         self.began = True
         date = b"" if response.dated else service.clock.date_line
+        hsts_line = exchange.peer.entrance.hsts_line
+        if hsts_line and _HSTS not in head.lower():  # RFC 6797 §7.1: no more than one
+            date += hsts_line
         if request.method == b"HEAD" or response.status in NO_CONTENT:
             if self._source is not None:
                 self._source.cancel()

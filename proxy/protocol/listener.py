@@ -1,24 +1,29 @@
-"""Accepts client connections, and reads the PROXY protocol where a listener asks for it.
+"""Accepts client connections, and leads each to the protocol that it is to speak.
 
 accept ──→ Http1
-   └ proxy_protocol ──→ preface read ──→ Http1
+   ├ https_redirect ─────────→ arrival ──→ Http1
+   ├ proxy_protocol ─→ preface read ──┬──→ Http1
+   └ tls ────────────────→ arrival ───┴──→ handshake ──→ Http1
 """
 
 import asyncio
 import logging
 import socket
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from proxy.errors import BadRequestError
-from proxy.pipeline.exchange import Peer
+from proxy.pipeline.exchange import OPEN, Entrance, Peer
 from proxy.protocol.deadlines import NEVER
+from proxy.protocol.handshake import Handshake
 from proxy.protocol.http1 import Http1
 from proxy.protocol.peer import peer_of, plain
 from proxy.rules.proxy_protocol import Preface, parse
 
 if TYPE_CHECKING:
     from proxy.protocol.service import Service
+    from proxy.protocol.tls import Contexts
 
 log = logging.getLogger("proxyd.listener")
 
@@ -26,38 +31,81 @@ log = logging.getLogger("proxyd.listener")
 _KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Where connections of a listener are led: through TLS or straight on, and what then holds."""
+
+    contexts: "Contexts | None" = None
+    entrance: Entrance = OPEN
+
+
 async def listen(
-    service: "Service", sock: socket.socket, *, proxy_protocol: bool, backlog: int
+    service: "Service",
+    sock: socket.socket,
+    *,
+    backlog: int,
+    proxy_protocol: bool = False,
+    contexts: "Contexts | None" = None,
+    entrance: Entrance = OPEN,
 ) -> asyncio.Server:
     """Accept connections on a bound socket."""
     loop = service.loop
+    door = Door(contexts=contexts, entrance=entrance)
 
     def accept() -> asyncio.Protocol:
-        return PrefaceReader(service) if proxy_protocol else Http1(service)
+        if proxy_protocol:
+            return PrefaceReader(service, door)
+        if door.contexts is not None or door.entrance is not OPEN:
+            return Arrival(service, door)
+        return Http1(service)
 
     if sock.family == socket.AF_UNIX:
         return await loop.create_unix_server(accept, sock=sock, backlog=backlog, **_KEEP_FILE)
     return await loop.create_server(accept, sock=sock, backlog=backlog)
 
 
-def begin_http(service: "Service", transport: asyncio.Transport, peer: Peer) -> Http1:
-    """Let `transport` speak HTTP from here on."""
+def enter(
+    service: "Service", transport: asyncio.Transport, peer: Peer, door: Door, ahead: bytes = b""
+) -> None:
+    """Let `transport` speak TLS or HTTP from here on; `ahead` was read from it already."""
+    peer.entrance = door.entrance
+    if door.contexts is not None:
+        Handshake(service, peer, ahead).begin(transport, door.contexts)
+        return
     connection = Http1(service, peer)
     transport.set_protocol(connection)
     connection.connection_made(transport)
-    return connection
+    if ahead and not transport.is_closing():
+        connection.data_received(ahead)
+
+
+class Arrival(asyncio.Protocol):
+    """A connection on its way through the door; nothing is read from it here."""
+
+    __slots__ = ("door", "service")
+
+    def __init__(self, service: "Service", door: Door) -> None:
+        self.service = service
+        self.door = door
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Hand over."""
+        service = self.service
+        peer = peer_of(service.site.trusted, transport)
+        enter(service, transport, peer, self.door)  # type: ignore[arg-type]
 
 
 class PrefaceReader(asyncio.Protocol):
     """Reads the PROXY protocol's header, which must come first and from a trusted peer."""
 
-    __slots__ = ("bucket", "buffer", "deadline_at", "peer", "service", "transport")
+    __slots__ = ("bucket", "buffer", "deadline_at", "door", "peer", "service", "transport")
 
     peer: Peer
     transport: asyncio.Transport
 
-    def __init__(self, service: "Service") -> None:
+    def __init__(self, service: "Service", door: Door) -> None:
         self.service = service
+        self.door = door
         self.buffer = b""
         self.deadline_at = NEVER
         self.bucket = NEVER
@@ -88,10 +136,8 @@ class PrefaceReader(asyncio.Protocol):
         if preface is None:
             return
         self.service.deadlines.forget(self)
-        connection = begin_http(self.service, self.transport, self.peer_behind(preface))
-        rest = self.buffer[preface.consumed :]
-        if rest and not self.transport.is_closing():
-            connection.data_received(rest)
+        peer = self.peer_behind(preface)
+        enter(self.service, self.transport, peer, self.door, self.buffer[preface.consumed :])
 
     def peer_behind(self, preface: Preface) -> Peer:
         """Return the client that the header names; without one, the peer speaks for itself."""

@@ -10,6 +10,7 @@ from proxy.protocol.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from proxy.pipeline.site import Site
+    from proxy.protocol.handshake import Handshake
     from proxy.protocol.http1 import Http1
 
 
@@ -22,6 +23,8 @@ class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
     chunk_line_bytes: int = 4 * 1024
     trailer_bytes: int = 8 * 1024
     pipeline_bytes: int = 64 * 1024
+    handshakes: int = 512
+    handshake_timeout_s: float = 10.0
     header_timeout_s: float = 20.0
     body_timeout_s: float = 60.0
     keepalive_timeout_s: float = 75.0
@@ -34,7 +37,8 @@ class Service:
     """The running state of one worker's data plane.
 
     `site` is what new requests get; replacing the reference is a reload. `idle` holds the
-    connections that wait for a next request, the longest waiting first.
+    connections that wait for a next request, and `handshakes` those that speak TLS but not HTTP
+    yet, the longest waiting first.
     """
 
     __slots__ = (
@@ -43,6 +47,7 @@ class Service:
         "deadlines",
         "draining",
         "emptied",
+        "handshakes",
         "idle",
         "limits",
         "loop",
@@ -64,6 +69,7 @@ class Service:
         self.deadlines = deadlines
         self.connections: set[Http1] = set()
         self.idle: dict[Http1, None] = {}
+        self.handshakes: dict[Handshake, None] = {}
         self.draining = False
         self.emptied: asyncio.Future[None] | None = None
 
@@ -80,7 +86,13 @@ class Service:
         """`connection` is gone."""
         self.connections.discard(connection)
         self.idle.pop(connection, None)
-        if not self.connections and self.emptied is not None and not self.emptied.done():
+        self.settle()
+
+    def settle(self) -> None:
+        """Let `drain` end when nothing is left to wait for."""
+        if self.connections or self.handshakes or self.emptied is None:
+            return
+        if not self.emptied.done():
             self.emptied.set_result(None)
 
     async def drain(self, timeout_s: float) -> bool:
@@ -88,7 +100,7 @@ class Service:
         self.draining = True
         for connection in list(self.idle):
             connection.await_last_head()
-        if not self.connections:
+        if not self.connections and not self.handshakes:
             return True
         self.emptied = self.loop.create_future()
         try:
@@ -99,5 +111,7 @@ class Service:
 
     def abort_all(self) -> None:
         """End every connection at once."""
+        for handshake in list(self.handshakes):
+            handshake.give_up()
         for connection in list(self.connections):
             connection.abort()

@@ -63,6 +63,10 @@ _DEFAULT_PORT = {b"http": b"80", b"https": b"443"}
 _SCHEMES = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}
 _PORT = re.compile(rb"[1-9][0-9]{0,4}")
 
+# What proxies say of a client that they have recognised: X-Forwarded-User, RFC 9440's Client-Cert,
+# our own X-Client-Cert-Subject, and what others' configurations usually call the like.
+_ASSERTED = (b"x-forwarded-", b"client-cert", b"x-client-cert", b"x-ssl-client", b"ssl-client")
+
 _PASSED, _PASSED_IF_TRUSTED, _DROPPED = range(3)
 
 
@@ -237,8 +241,8 @@ class _Fates(dict[bytes, int]):
         key = name.lower().replace(b"_", b"-")
         if key in _REPLACED or key in HOP_BY_HOP:
             fate = _DROPPED
-        elif key.startswith(b"x-forwarded-"):
-            fate = _PASSED_IF_TRUSTED  # X-Forwarded-User and its like
+        elif key.startswith(_ASSERTED):
+            fate = _PASSED_IF_TRUSTED
         else:
             fate = _PASSED
         if len(name) <= NAME_BYTES_REMEMBERED:
@@ -259,13 +263,15 @@ def request_fields(
     *,
     authority: bytes,
     peer_trusted: bool,
+    identity: tuple[FieldLine, ...] = (),
 ) -> list[FieldLine]:
     """Return the field lines of a request to an upstream.
 
     Missing are those of framing and of upgrades, and X-Request-ID, which no two requests share.
     `prefix` is what was taken off the path, b"" when nothing was; `minor_version` is the client's.
     `authority` is what Host says: the request's, so that an absolute target's replaces a Host that
-    differs (RFC 9112 §3.2.2).
+    differs (RFC 9112 §3.2.2). `identity` is what a client's certificate says of it; whatever else
+    came under such names is left out then.
     """
     allowed = _PASSED_IF_TRUSTED if peer_trusted else _PASSED
     lines = [(b"Host", authority)]
@@ -274,6 +280,9 @@ def request_fields(
     if connection is not None and connection not in _USUAL_CONNECTION:
         named = _named_in_connection(connection)
         lines = [line for line in lines if line[0].lower() not in named]
+    if identity:
+        lines = [line for line in lines if not _names_client(line[0])]
+        lines += identity
     if b"te" in fields and _takes_trailers(fields.get(b"te") or b""):
         # TE is for one hop, and says so. RFC 9110 §10.1.4.
         lines += ((b"TE", b"trailers"), (b"Connection", b"TE"))
@@ -294,6 +303,10 @@ def _assertions(origin: Origin, prefix: bytes) -> tuple[FieldLine, ...]:
     element = write_element(origin.client, origin.host, origin.scheme)
     lines += [(b"X-Real-IP", client), (b"Forwarded", element)]
     return tuple(lines)
+
+
+def _names_client(name: bytes) -> bool:
+    return name.lower().replace(b"_", b"-").startswith((b"client-cert", b"x-client-cert"))
 
 
 def _takes_trailers(te: bytes) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from proxy.message import Response
 from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.respond import respond
-from proxy.protocol.listener import PrefaceReader, listen
+from proxy.protocol.listener import Door, PrefaceReader, listen
 from proxy.protocol.service import ClientLimits
 from proxy.rules.forwarding import TrustedNetworks
 from tests.protocol.wire import FakeTransport, Wire
@@ -44,7 +44,7 @@ class Reading:
         self.service.site.trusted = TrustedNetworks(("10.0.0.0/8",))
         self.service.forget(self.wire.connection)
         self.transport = Named(address)
-        self.reader = PrefaceReader(self.service)
+        self.reader = PrefaceReader(self.service, Door())
         self.reader.connection_made(self.transport)
 
     def says(self, *pieces: bytes) -> bytes:

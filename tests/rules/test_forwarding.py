@@ -431,3 +431,53 @@ def test_an_answer_goes_on_without_its_hop(
     got = response_fields(fields, 1, keep_server=keep_server, keep_date=keep_date)
     assert [name for name, _ in got] == [*kept, b"Set-Cookie", b"Set-Cookie", b"Via"]
     assert got[-3:] == [(b"Set-Cookie", b"a"), (b"Set-Cookie", b"b"), (b"Via", b"1.1 proxyd")]
+
+
+# What a client certificate says.
+
+IDENTITY = ((b"X-Client-Cert-Verify", b"SUCCESS"), (b"X-Client-Cert-Subject", b"CN=mira"))
+CLAIMED = (
+    (b"X-Client-Cert-Verify", b"SUCCESS"),
+    (b"x-client_cert_subject", b"CN=root"),
+    (b"Client-Cert", b":AAAA:"),
+    (b"Client-Cert-Chain", b":AAAA:"),
+    (b"X-SSL-Client-Verify", b"SUCCESS"),
+    (b"SSL_CLIENT_S_DN", b"CN=root"),
+)
+
+
+def test_nobody_outside_can_claim_a_certificate() -> None:
+    """RFC 9440 §2.4."""
+    assert not {name for name, _ in CLAIMED} & {name for name, _ in upstream(*CLAIMED)}
+
+
+def test_a_trusted_proxy_may_pass_on_who_its_client_is() -> None:
+    assert set(CLAIMED) <= set(upstream(*CLAIMED, trusted=True))
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_the_certificate_of_the_connection_itself_replaces_all_claims(trusted: bool) -> None:
+    lines = request_fields(
+        Fields(CLAIMED),
+        CLIENT,
+        b"",
+        1,
+        authority=b"h",
+        peer_trusted=trusted,
+        identity=IDENTITY,
+    )
+    about = [line for line in lines if b"client-cert" in line[0].lower().replace(b"_", b"-")]
+    assert about == list(IDENTITY)
+
+
+def test_connection_cannot_name_the_identity_away() -> None:
+    lines = request_fields(
+        Fields([(b"Connection", b"close, X-Client-Cert-Verify")]),
+        CLIENT,
+        b"",
+        1,
+        authority=b"h",
+        peer_trusted=False,
+        identity=IDENTITY,
+    )
+    assert set(IDENTITY) <= set(lines)

@@ -1,0 +1,141 @@
+"""One TLS handshake, between the acceptance of a connection and its first request.
+
+    accepted ──(PROXY header)──→ handshake ──→ Http1 over TLS
+                                     └─ failed, too slow, or too many: closed
+
+How many are in progress is bounded: past it the oldest goes, because one that is meant takes two
+round trips, and one that is not stays as long as it may.
+"""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from proxy.pipeline.exchange import Peer
+from proxy.protocol.client_certificate import identity_fields
+from proxy.protocol.http1 import Http1
+
+if TYPE_CHECKING:
+    from proxy.protocol.service import Service
+    from proxy.protocol.tls import Contexts
+
+log = logging.getLogger("proxyd.tls")
+
+
+class Handshake(asyncio.Protocol):
+    """The protocol of a connection until it speaks HTTP; holds what comes early."""
+
+    __slots__ = (
+        "ahead",
+        "asks_certificate",
+        "connection",
+        "early",
+        "peer",
+        "service",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, service: "Service", peer: Peer, ahead: bytes = b"") -> None:
+        self.service = service
+        self.peer = peer
+        self.ahead = ahead
+        self.asks_certificate = False
+        self.early = b""
+        self.connection: Http1 | None = None
+
+    def begin(self, transport: asyncio.Transport, contexts: "Contexts") -> None:
+        """Start; `ahead` is what was read from `transport` already."""
+        self.transport = transport
+        self.asks_certificate = contexts.policy.client_certificate != "none"
+        service = self.service
+        waiting = service.handshakes
+        if len(waiting) >= service.limits.handshakes:
+            next(iter(waiting)).give_up()
+        waiting[self] = None
+        transport.set_protocol(self)
+        limits = service.limits
+        # What is left to send at the end is given the time that any sending has.
+        task = service.loop.create_task(
+            service.loop.start_tls(
+                transport,
+                self,
+                contexts.front,
+                server_side=True,
+                ssl_handshake_timeout=limits.handshake_timeout_s,
+                ssl_shutdown_timeout=limits.send_timeout_s,
+            )
+        )
+        task.add_done_callback(self._done)
+        # Behind the first step of the task, which puts the protocol of TLS in place.
+        service.loop.call_soon(self._feed)
+
+    def _feed(self) -> None:
+        """Hand over what was read before TLS had the transport."""
+        ahead, self.ahead = self.ahead, b""
+        if not ahead or self.transport.is_closing():
+            return
+        protocol: asyncio.BufferedProtocol = self.transport.get_protocol()  # type: ignore[assignment]
+        while ahead:
+            room = memoryview(protocol.get_buffer(len(ahead)))
+            size = min(len(room), len(ahead))
+            room[:size] = ahead[:size]
+            protocol.buffer_updated(size)
+            ahead = ahead[size:]
+
+    def give_up(self) -> None:
+        """End it in favour of another one."""
+        self.service.handshakes.pop(self, None)
+        self.transport.abort()
+
+    def _done(self, task: "asyncio.Task[asyncio.Transport | None]") -> None:
+        """The handshake is complete, or has failed."""
+        service = self.service
+        service.handshakes.pop(self, None)
+        transport = None
+        try:
+            transport = task.result()
+        except asyncio.CancelledError:
+            log.debug("TLS handshake with %s was cut off", self.peer.address)
+        except OSError as error:  # ssl.SSLError is one
+            log.debug("TLS handshake with %s failed: %s", self.peer.address, error)
+        if transport is None or self.transport.is_closing():
+            (transport or self.transport).abort()
+        else:
+            self._speak_http(transport)
+        service.settle()
+
+    def _speak_http(self, transport: asyncio.Transport) -> None:
+        """Let the connection speak HTTP, beginning with what came early."""
+        peer = self.peer
+        peer.scheme = b"https"
+        if self.asks_certificate:
+            peer.certificate = identity_fields(
+                transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            )
+        self.connection = connection = Http1(self.service, peer)
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        if self.service.draining:
+            connection.await_last_head()
+        if self.early and not transport.is_closing():
+            connection.data_received(self.early)
+        self.early = b""
+
+    # From the transport.
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what comes before TLS has the transport, and what comes in one read with its end."""
+        if self.transport.get_protocol() is self:
+            self.ahead += data
+        else:
+            self.early += data
+
+    def eof_received(self) -> None:
+        """Let the transport close: who says goodbye now has nothing to ask."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass on what was meant for the successor."""
+        if self.connection is not None:
+            self.connection.connection_lost(exc)
