@@ -1,104 +1,275 @@
-"""What tells one stored answer from another: its primary key, and Vary. RFC 9111 §2, §4.1.
+"""The key of an answer, and what tells its variants apart. RFC 9111 §2, §4.1. Pure.
 
-Pure. A key is readable, and no two requests that differ in what counts have the same: whatever
-could be taken for a part of the key's own grammar is percent-encoded.
+A primary key is readable: the URL, and for whatever else the rule wants in it a part of its own:
+b"https://example.com/a?b=1 cookie:lang=de". A variant key has such a part for each field:
+b"accept-encoding=br,gzip accept-language" (the latter is absent, which is not the same as empty).
+
+What neither holds must not decide about the answer, or whoever asks first decides for all. So the
+upstream is sent what is in the key, and nothing that the rule leaves out: `key_query` and
+`without_ignored_cookies` say what that is.
 """
 
 import re
+from functools import lru_cache
+from hashlib import blake2b
 
-from proxy.message import Fields, Request
+from proxy.message import FieldLine, Fields, Request
+from proxy.rules.cache_control import TOKEN, ResponseDirectives
 from proxy.rules.cache_rule import CacheRule, KeyRule
-from proxy.rules.conditions import cookies, parameters
+from proxy.rules.canonical import canonical_value
+from proxy.rules.cookies import parse_cookies
+from proxy.rules.forwarding import Origin
+from proxy.rules.query import Parameter, parse_query
 
-_RESERVED = re.compile(rb"[\x00-\x20%;=|\x7f-\xff]")
-# Fields whose list says the same in any order and case. RFC 9110 §12.5.2 to §12.5.4.
-_LISTS = frozenset((b"accept-encoding", b"accept-language", b"accept-charset"))
-_WEIGHTED = re.compile(rb"[ \t]*;[ \t]*q=", re.IGNORECASE)
-ABSENT = b"-"
+# A longer value is in a key as its digest, so that a client cannot make keys long.
+READABLE_BYTES = 128
+# 160 bits: to find two values with one digest takes 2^80 attempts. git's names have as many.
+DIGEST_BYTES = 20
+
+# Longer values are normalised each time, so that what is remembered stays small (2 MiB).
+REMEMBERED_BYTES = 512
+
+# Who may see keys (logs, `proxyd cache ls`, files) must not learn these.
+SECRET = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
+
+_PORTS = {b"http": b":80", b"https": b":443"}
+# Fields that proxyd writes for the upstream (`rules.forwarding`), with what in the key decides
+# about their values; those that differ from client to client; and how such names begin.
+_WRITTEN: dict[bytes, tuple[str, ...]] = {
+    b"host": ("host",),
+    b"x-forwarded-host": ("host",),
+    b"x-forwarded-port": ("host", "scheme"),
+    b"x-forwarded-prefix": (),
+    b"x-forwarded-proto": ("scheme",),
+}
+_WRITTEN_FOR_ONE = frozenset((b"forwarded", b"x-real-ip", b"x-request-id"))
+_IDENTIFYING = (b"x-forwarded-", b"client-cert", b"x-client-cert", b"x-ssl-client", b"ssl-client")
+
+# What stands in a key as it is: visible ASCII, without "#" (a digest) and "%" (an escape).
+_UNREADABLE = re.compile(rb"[^!\"$&-~]")
 
 
-def primary_key(request: Request, rule: KeyRule, scheme: bytes) -> bytes:
-    """Return the key of what `request` asks for, the same for GET and HEAD.
+def primary_key(
+    request: Request, rule: KeyRule, scheme: bytes, origin: Origin | None = None
+) -> bytes:
+    """Return the key of the resource that a request is for; GET and HEAD have the same.
 
-    `https://example.com/path?query`, then ` cookie:name=value` and ` header:name=value` for what
-    the rule adds.
+    `origin` is who asks, where a trusted peer may have named another host or port: applications
+    build their links from these, so both are in the key then.
     """
-    parts = []
-    if rule.scheme:
-        parts.append(scheme + b":")
-    parts.append(b"//" + (request.authority if rule.host else b"*"))
-    parts.append(request.path)
-    query = request.query
-    if query is not None:
-        query = _query(query, rule)
-        if query is not None:
-            parts.append(b"?" + query)
-    if rule.cookies:
-        given = dict(reversed(list(cookies(request.fields.get(b"cookie") or b""))))
-        parts += [b" cookie:%b" % _pair(name, given.get(name)) for name in rule.cookies]
-    if rule.headers:
-        get = request.fields.get
-        parts += [b" header:%b" % _pair(name, get(name)) for name in rule.headers]
-    return b"".join(parts)
+    key = base_key(scheme, request.authority, request.path, request.query, rule)
+    if origin is not None and rule.host:
+        if origin.host != request.authority:
+            key += b" forwarded-host:" + origin.host
+        port = b":" + origin.port
+        if not origin.host.endswith(port) and port != _PORTS[scheme]:
+            key += b" forwarded-port:" + origin.port
+    if rule.cookies or rule.headers:
+        key += b"".join(_chosen(request.fields, rule))
+    return key
 
 
-def _query(query: bytes, rule: KeyRule) -> bytes | None:
-    """Return the part of a query that counts; None when nothing of it is left."""
-    if rule.query_keep is None and not rule.query_ignore and not rule.query_sort:
+def base_key(
+    scheme: bytes, authority: bytes, path: bytes, query: bytes | None, rule: KeyRule
+) -> bytes:
+    """Return the URL in the keys of a resource, which several keys may have in common.
+
+    The authority is without the default port of `scheme` (RFC 9110 §4.2.3). What the rule leaves
+    out is b"*", which is no authority and no scheme.
+    """
+    if b":" in authority:
+        authority = authority.removesuffix(_PORTS[scheme])
+    url = b"%b://%b%b" % (
+        scheme if rule.scheme else b"*",
+        authority if rule.host else b"*",
+        path,
+    )
+    query = key_query(query, rule)
+    return url if query is None else b"%b?%b" % (url, query)
+
+
+def key_url(key: bytes) -> bytes:
+    """Return the `base_key` in a primary key, which is all of it up to the first space."""
+    return key.partition(b" ")[0]
+
+
+def key_query(query: bytes | None, rule: KeyRule) -> bytes | None:
+    """Return the query that counts, which is also what the upstream is to be sent.
+
+    Parameters of one name keep their order among each other. None when none of them is left.
+    """
+    keep, ignore = rule.keep_query, rule.ignore_query
+    if query is None or (keep is None and ignore is None and not rule.sort_query):
         return query
-    kept = [
-        (name, parameter)
-        for name, parameter in parameters(query)
-        if (rule.query_keep is None or name in rule.query_keep) and name not in rule.query_ignore
+    parameters = [
+        parameter
+        for parameter in parse_query(query)
+        if (keep is None or keep.fullmatch(parameter.name))
+        and (ignore is None or not ignore.fullmatch(parameter.name))
     ]
-    if rule.query_sort:
-        kept.sort(key=lambda pair: pair[0])  # stable: the order of one name's values counts
-    return b"&".join(parameter for _name, parameter in kept) if kept else None
+    if rule.sort_query:
+        parameters.sort(key=_name)
+    return b"&".join([parameter.raw for parameter in parameters]) if parameters else None
 
 
-def _pair(name: bytes, value: bytes | None) -> bytes:
-    """Write a name with its value, one that is absent unlike one that is empty."""
-    return name if value is None else b"%b=%b" % (name, _escaped(value))
+def vary_names(fields: Fields, ignore: frozenset[bytes] = frozenset()) -> tuple[bytes, ...] | None:
+    """Return the lower-case names in the Vary of an answer, sorted. RFC 9111 §4.1.
 
-
-def _escaped(value: bytes) -> bytes:
-    return _RESERVED.sub(lambda match: b"%%%02X" % match[0][0], value)
-
-
-def vary_names(fields: Fields, ignore: frozenset[bytes]) -> tuple[bytes, ...] | None:
-    """Return the names in Vary, lower-case and sorted; None when nothing can match (`*`).
-
-    A member that is no name is kept as it is: it matches no field, which is absent then.
+    None for `*`, and for what is no list of names: neither fits any other request. A Vary that
+    `ignore` names still counts for Cookie and Authorization: who asks matters, whatever a rule
+    overlooks.
     """
     value = fields.get(b"vary")
-    if value is None or b"vary" in ignore:
+    if not value:
         return ()
-    found = {name.strip(b" \t").lower() for name in value.split(b",")} - {b""}
-    return None if b"*" in found else tuple(sorted(found))
+    names = {name.strip(b" \t") for name in value.lower().split(b",")} - {b""}
+    if b"vary" in ignore:
+        return tuple(sorted(names & SECRET))
+    if b"*" in names or not all(TOKEN.fullmatch(name) for name in names):
+        return None
+    return tuple(sorted(names))
+
+
+def variant_names(
+    fields: Fields, directives: ResponseDirectives, rule: CacheRule
+) -> tuple[bytes, ...] | None:
+    """Return the names of the request fields by which an answer is told apart; None for `*`.
+
+    Those of Vary, and Cookie unless the answer itself says that it is for all: by `public`, by
+    `s-maxage`, or in a field that is for shared caches only (RFC 9213). max-age alone is often
+    meant for the browser, and a lifetime from a rule says nothing about whom it is for. The
+    standard permits every reuse and demands none (RFC 9111 §4). What `ignore` permits to store
+    despite Authorization (§3.5) is only for those who send the same.
+    """
+    names = vary_names(fields, rule.ignore)
+    if names:
+        names = _as_sent_upstream(names, rule.key)
+    if names is None:
+        return None
+    for_all = directives.public or directives.s_maxage is not None or directives.targeted
+    implied: tuple[bytes, ...] = () if for_all else (b"cookie",)
+    if b"authorization" in rule.ignore and not directives.shared:
+        implied = (b"authorization", *implied)
+    return tuple(sorted({*names, *implied})) if implied else names
 
 
 def variant_key(names: tuple[bytes, ...], fields: Fields, rule: CacheRule) -> bytes:
-    """Return what the fields named in Vary come to in a request. RFC 9111 §4.1.
+    """Return what a request's `fields` come to in `names`: equal ones match. RFC 9111 §4.1.
 
-    Lists of codings and languages are the same in any order; cookies that do not matter are left
-    out; a field that is absent is unlike one that is empty.
+    Values that mean the same are written the same way. Of Cookie, only the cookies that matter
+    count, in whatever order (RFC 6265 §4.2.2).
     """
     if not names:
         return b""
-    return b"|".join([_selecting(name, fields.get(name), rule) for name in names])
+    parts = []
+    for name in names:
+        value = fields.get(name)
+        if name == b"cookie":
+            value = _told_apart(value, rule)
+        parts.append(name if value is None else _part(name, value))
+    return b" ".join(parts)
 
 
-def _selecting(name: bytes, value: bytes | None, rule: CacheRule) -> bytes:
-    if value is not None:
-        if name in _LISTS:
-            members = {_member(member) for member in value.split(b",")} - {b""}
-            value = b",".join(sorted(members))
-        elif name == b"cookie" and rule.ignored_cookies:
-            kept = [pair for pair in cookies(value) if pair[0] not in rule.ignored_cookies]
-            value = b"; ".join(b"%b=%b" % pair for pair in kept) or None
-    return ABSENT if value is None else b"=" + _escaped(value)
+def cookies_that_matter(value: bytes | None, rule: CacheRule) -> list[tuple[bytes, bytes]]:
+    """Return the cookies that the rule does not ignore; those in the key always matter."""
+    cookies = parse_cookies(value)
+    ignored = rule.ignored_cookies
+    if ignored is None:
+        return cookies
+    chosen = rule.key.cookies
+    return [cookie for cookie in cookies if cookie[0] in chosen or not ignored.fullmatch(cookie[0])]
 
 
-def _member(member: bytes) -> bytes:
-    """Write one member of a weighted list in one way."""
-    return _WEIGHTED.sub(b";q=", member.strip(b" \t")).lower()
+def without_ignored_cookies(fields: Fields, rule: CacheRule) -> list[FieldLine]:
+    """Return the field lines of a request without the cookies that do not matter.
+
+    What the upstream cannot see cannot get into an answer that is for others, too.
+    """
+    value = fields.get(b"cookie")
+    if value is None or rule.ignored_cookies is None:
+        return fields.lines
+    lines = [line for line in fields if line[0].lower() != b"cookie"]
+    cookies = cookies_that_matter(value, rule)
+    if cookies:
+        lines.append((b"Cookie", b"; ".join([name + b"=" + given for name, given in cookies])))
+    return lines
+
+
+def _as_sent_upstream(names: tuple[bytes, ...], rule: KeyRule) -> tuple[bytes, ...] | None:
+    """Return `names` without those of fields that the key covers; None when one cannot be compared.
+
+    proxyd writes these fields itself: what they say is not what the client sent.
+    """
+    compared = []
+    for name in names:
+        covered_by = _WRITTEN.get(name)
+        if covered_by is not None:
+            if not all(getattr(rule, part) for part in covered_by):
+                return None
+        elif name in _WRITTEN_FOR_ONE or name.startswith(_IDENTIFYING):
+            return None
+        else:
+            compared.append(name)
+    return tuple(compared)
+
+
+def _chosen(fields: Fields, rule: KeyRule) -> list[bytes]:
+    """Return the parts for the cookies and fields that the rule wants in the key.
+
+    A cookie that is sent twice is there twice: applications differ in which one they take.
+    """
+    parts = []
+    cookies = parse_cookies(fields.get(b"cookie")) if rule.cookies else []
+    for name in rule.cookies:
+        parts += [b" cookie:" + _pair(name, value) for given, value in cookies if given == name]
+    for name in rule.headers:
+        value = fields.get(name)
+        if value is not None:
+            parts.append(b" header:" + _part(name, value))
+    return parts
+
+
+def _told_apart(value: bytes | None, rule: CacheRule) -> bytes | None:
+    """Write the cookies that matter in the order of their names; None without any.
+
+    Cookies of one name keep their order, for applications take the first or the last.
+    """
+    cookies = cookies_that_matter(value, rule)
+    cookies.sort(key=_first)
+    return b"; ".join([name + b"=" + content for name, content in cookies]) or None
+
+
+def _part(name: bytes, value: bytes) -> bytes:
+    if name in SECRET:
+        return b"%b=#%b" % (name, _digest(value))
+    if len(value) > REMEMBERED_BYTES:
+        return _normal_part.__wrapped__(name, value)
+    return _normal_part(name, value)
+
+
+@lru_cache(maxsize=4096)
+def _normal_part(name: bytes, value: bytes) -> bytes:
+    """Write one field and its value, which many requests have in common."""
+    return _pair(name, canonical_value(name, value))
+
+
+def _pair(name: bytes, value: bytes) -> bytes:
+    if len(value) > READABLE_BYTES:
+        return b"%b=#%b" % (name, _digest(value))
+    return b"%b=%b" % (name, _UNREADABLE.sub(_escaped, value))
+
+
+def _digest(value: bytes) -> bytes:
+    return blake2b(value, digest_size=DIGEST_BYTES).hexdigest().encode()
+
+
+def _name(parameter: Parameter) -> bytes:
+    return parameter.name
+
+
+def _first(pair: tuple[bytes, object]) -> bytes:
+    return pair[0]
+
+
+def _escaped(octet: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % octet[0][0]

@@ -1,35 +1,76 @@
-"""Which requests a rule means: by cookie, field, query parameter or path. Pure."""
+"""Whether a request meets one of several conditions, and which rule an answer gets. Pure."""
 
-from collections.abc import Iterator
-
-from proxy.message import Request
-from proxy.rules.cache_rule import Conditions
-
-
-def met(conditions: Conditions, request: Request) -> bool:
-    """Whether `request` has any of what `conditions` name."""
-    if conditions.paths and request.route_path in conditions.paths:
-        return True
-    if conditions.headers and any(name.lower() in conditions.headers for name, _ in request.fields):
-        return True
-    if conditions.query and any(
-        name in conditions.query for name, _ in parameters(request.query or b"")
-    ):
-        return True
-    return bool(conditions.cookies) and any(
-        name in conditions.cookies for name, _ in cookies(request.fields.get(b"cookie") or b"")
-    )
+from proxy.message import Fields, Request
+from proxy.rules.cache_rule import CacheRule, Conditions, Hosts, MediaTypes, Override, Paths
+from proxy.rules.cookies import parse_cookies
+from proxy.rules.query import parse_query
 
 
-def parameters(query: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the parameters of a query as they are spelled, each with its name."""
-    for parameter in query.split(b"&"):
-        yield parameter.partition(b"=")[0], parameter
+def met(conditions: Conditions, request: Request) -> bytes:
+    """Return what of `request` meets a condition, empty when nothing does.
+
+    Names the thing, such as b"cookie sessionid", and never its value, which may be a secret.
+    """
+    if request.method in conditions.methods:
+        return b"method " + request.method
+    if conditions.paths is not None and in_paths(conditions.paths, request.route_path):
+        return b"path " + request.route_path
+    return _field_met(conditions, request) or _parameter_met(conditions, request)
 
 
-def cookies(value: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and value of each cookie of a Cookie field. RFC 6265 §4.2."""
-    for pair in value.split(b";"):
-        name, equals, content = pair.strip(b" \t").partition(b"=")
-        if equals or name:
-            yield name, content
+def _field_met(conditions: Conditions, request: Request) -> bytes:
+    for name, value in conditions.headers:
+        given = request.fields.get(name)
+        if given is not None and (value is None or value.fullmatch(given)):
+            return b"header " + name
+    if conditions.cookies is not None:
+        for name, content in parse_cookies(request.fields.get(b"cookie")):
+            if conditions.cookies.fullmatch(name + b"=" + content):
+                return b"cookie " + name
+    return b""
+
+
+def _parameter_met(conditions: Conditions, request: Request) -> bytes:
+    if conditions.query is not None:
+        for name, value, _ in parse_query(request.query):
+            if conditions.query.fullmatch(name + b"=" + value):
+                return b"query " + name
+    return b""
+
+
+def rule_for(rule: CacheRule, request: Request, status: int, fields: Fields) -> CacheRule:
+    """Return the rule with the lifetimes for an answer: of the first override that fits, or `rule`.
+
+    `fields` are those of the answer.
+    """
+    for override in rule.overrides:
+        if fits(override, request, status, fields):
+            return override.rule
+    return rule
+
+
+def fits(override: Override, request: Request, status: int, fields: Fields) -> bool:
+    """Say whether an override is for this answer."""
+    if override.statuses is not None and status not in override.statuses:
+        return False
+    if override.paths is not None and not in_paths(override.paths, request.route_path):
+        return False
+    if override.hosts is not None and not in_hosts(override.hosts, request.host):
+        return False
+    return override.types is None or in_types(override.types, fields.get(b"content-type"))
+
+
+def in_paths(paths: Paths, path: bytes) -> bool:
+    """Say whether `path`, with every escape decoded, is one of `paths`."""
+    return path in paths.exact or path.startswith(paths.below)
+
+
+def in_hosts(hosts: Hosts, host: bytes) -> bool:
+    """Say whether the lower-case `host` is one of `hosts`."""
+    return host in hosts.exact or host.endswith(hosts.suffixes)
+
+
+def in_types(types: MediaTypes, content_type: bytes | None) -> bool:
+    """Say whether the media type of a Content-Type, without its parameters, is one of `types`."""
+    media_type = (content_type or b"").partition(b";")[0].strip(b" \t").lower()
+    return media_type in types.exact or media_type.partition(b"/")[0] in types.families

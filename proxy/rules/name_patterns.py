@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 def compile_names(patterns: Iterable[bytes]) -> re.Pattern[bytes]:
     """Return an expression for `fullmatch` that any of `patterns` satisfies, none of none."""
-    return _any_of(_literal(pattern) for pattern in patterns)
+    return _any_of([_literal(pattern) for pattern in patterns])
 
 
 def compile_pairs(patterns: Iterable[bytes]) -> re.Pattern[bytes]:
@@ -18,8 +18,10 @@ def compile_pairs(patterns: Iterable[bytes]) -> re.Pattern[bytes]:
     A pattern without an equals sign is a name alone, whatever its value.
     """
     return _any_of(
-        _literal(pattern) if b"=" in pattern else _literal(pattern) + rb"=.*"
-        for pattern in patterns
+        [
+            _literal(pattern) if b"=" in pattern else _literal(pattern) + rb"=.*"
+            for pattern in patterns
+        ]
     )
 
 
@@ -27,5 +29,5 @@ def _literal(pattern: bytes) -> bytes:
     return rb".*".join(re.escape(part) for part in pattern.split(b"*"))
 
 
-def _any_of(expressions: Iterable[bytes]) -> re.Pattern[bytes]:
-    return re.compile(rb"|".join(expressions) or rb"(?!)", re.DOTALL)
+def _any_of(expressions: list[bytes]) -> re.Pattern[bytes]:
+    return re.compile(rb"|".join(expressions) if expressions else rb"(?!)", re.DOTALL)
