@@ -287,11 +287,11 @@ class Index:
         marks = ",".join("?" * len(names))
         return self._rows(f"SELECT id, name, size FROM entry WHERE name IN ({marks})", names)  # noqa: S608
 
-    def under(self, prefix: bytes) -> list[Row]:
-        """Return the rows whose names begin so, for names of 16 bytes."""
+    def under(self, prefix: bytes, limit: int = -1) -> list[Row]:
+        """Return rows whose names begin so, for names of 16 bytes; all of them without a limit."""
         return self._rows(
-            "SELECT id, name, size FROM entry WHERE name >= ? AND name <= ?",
-            [prefix, prefix + b"\xff" * 16],
+            "SELECT id, name, size FROM entry WHERE name >= ? AND name <= ? LIMIT ?",
+            [prefix, prefix + b"\xff" * 16, limit],
         )
 
     def least_used(self, limit: int) -> list[Row]:
@@ -310,6 +310,43 @@ class Index:
         return self._rows(
             "SELECT id, name, size FROM entry WHERE described = 0 ORDER BY id LIMIT ?", [limit]
         )
+
+    def of_url(self, url: str) -> list[Row]:
+        """Return the rows of a URL, whatever else is in their keys."""
+        return self._rows(
+            "SELECT id, name, size FROM entry WHERE key = ? OR (key >= ? AND key < ?)",
+            [url, f"{url} ", f"{url}!"],
+        )
+
+    def tagged(self, tag: str, after: int, limit: int) -> list[Row]:
+        """Return rows that carry a tag, with ids above `after`, by id."""
+        return self._rows(
+            "SELECT id, name, size FROM tag JOIN entry ON entry.id = tag.entry"
+            " WHERE tag = ? AND tag.entry > ? ORDER BY tag.entry LIMIT ?",
+            [tag, after, limit],
+        )
+
+    def window(self, after: int, size: int) -> int | None:
+        """Return the id that ends the next `size` rows after one; None when there are no more."""
+        with told_apart():
+            row = self._database.execute(
+                "SELECT max(id) FROM (SELECT id FROM entry WHERE id > ? ORDER BY id LIMIT ?)",
+                [after, size],
+            ).fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def globbed(self, glob: str, after: int, until: int) -> list[Row]:
+        """Return rows of a window of ids whose URLs match SQLite's GLOB, and perhaps others."""
+        return self._rows(
+            "SELECT id, name, size FROM entry WHERE id > ? AND id <= ?"
+            " AND (key GLOB ? OR key GLOB ?)",
+            [after, until, glob, f"{glob} *"],
+        )
+
+
+def glob_of(pattern: str) -> str:
+    """Return SQLite's GLOB for a pattern in which only `*` is special; URLs have `?` and `[`."""
+    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def _set_mark(database: sqlite3.Connection, name: str, value: int | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from proxy.cache.index import INDEX, IndexBusyError, IndexDamagedError, told_apart
+from proxy.cache.index import INDEX, IndexBusyError, IndexDamagedError, glob_of, told_apart
 from proxy.errors import ProxydError
 
 Sort = Literal["size", "age", "hits", "used", "key"]
@@ -144,11 +144,6 @@ class Inventory:
         return self._items(
             "key >= ? AND key < ? ORDER BY key, variant LIMIT ?", [prefix, end_of(prefix), limit]
         )
-
-
-def glob_of(pattern: str) -> str:
-    """Return SQLite's GLOB for a pattern in which only `*` is special; URLs have `?` and `[`."""
-    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def end_of(prefix: str) -> str:

@@ -24,9 +24,10 @@ class Scan:
     """One pass over all folders, a step at a time; `added` and `forgotten` count what was wrong."""
 
     def __init__(self, folder: Path, index: Index) -> None:
-        self._folder = folder
+        self._root = str(folder)
         self._index = index
         self._next = 0
+        self._present: set[str] = set()
         self.added = 0
         self.forgotten = 0
 
@@ -39,19 +40,27 @@ class Scan:
         """Look at some folders; True when there are more."""
         folders = files = 0
         while not self.is_done and folders < _STEP_FOLDERS and files < _STEP_FILES:
-            files += self._compare(self._next.to_bytes(2, "big"))
+            prefix = self._next.to_bytes(2, "big")
             folders += 1
+            if not prefix[1]:
+                self._present = _listed(f"{self._root}/{prefix[:1].hex()}") or set()
+                if not self._present and not self._index.under(prefix[:1], 1):
+                    self._next += 256
+                    continue
+            files += self._compare(prefix)
             self._next += 1
         return not self.is_done
 
     def _compare(self, prefix: bytes) -> int:
         """Make the rows of one folder right; return how many files it has."""
-        folder = self._folder / prefix[:1].hex() / prefix[1:].hex()
+        outer, inner = prefix[:1].hex(), prefix[1:].hex()
+        folder = f"{self._root}/{outer}/{inner}"
         # The rows come first: a file that is put meanwhile is then new, and not taken for lost.
         rows = {row.name: row for row in self._index.under(prefix)}
-        names = _names_in(folder, prefix)
-        if names is None:
+        listed = _listed(folder) if inner in self._present else set()
+        if listed is None:
             return 0
+        names = {name for text in listed if (name := _name_of(text)) and name.startswith(prefix)}
         new = [found for name in names - rows.keys() if (found := _look_at(folder, name))]
         # Renaming a file over another may hide both from a listing for a moment.
         gone = [rows[name] for name in rows.keys() - names if not _look_at(folder, name)]
@@ -64,16 +73,14 @@ class Scan:
         return len(names)
 
 
-def _names_in(folder: Path, prefix: bytes) -> set[bytes] | None:
-    """Return the names of entries' files in a folder; None when it cannot be read."""
+def _listed(folder: str) -> set[str] | None:
+    """Return the names in a folder, none when it is missing; None when it cannot be read."""
     try:
-        with os.scandir(folder) as listing:
-            found = {_name_of(file.name) for file in listing}
+        return set(os.listdir(folder))
     except FileNotFoundError:
         return set()
     except OSError:
         return None
-    return {name for name in found if name is not None and name.startswith(prefix)}
 
 
 def _name_of(text: str) -> bytes | None:
@@ -87,9 +94,9 @@ def _name_of(text: str) -> bytes | None:
     return name if name.hex() == text else None
 
 
-def _look_at(folder: Path, name: bytes) -> Found | None:
+def _look_at(folder: str, name: bytes) -> Found | None:
     try:
-        status = (folder / name.hex()).stat(follow_symlinks=False)
+        status = os.stat(f"{folder}/{name.hex()}", follow_symlinks=False)
     except OSError:
         return None
     if not stat.S_ISREG(status.st_mode):

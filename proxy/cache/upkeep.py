@@ -7,6 +7,7 @@ One step does a little of everything that is due:
     expire     remove what is not worth keeping any longer
     describe   read the heads of new files
     scan       compare the catalogue with the folders (scan.py)
+    purge      remove what has been purged (purging.py)
     sweep      remove files that were never finished
 
 The catalogue proposes and a file's head decides, but for what is least used: a catalogue that is
@@ -17,10 +18,10 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from proxy.cache.codec import Head, Now, entry_of
+from proxy.cache.codec import Head, MarkerHead, Now, entry_of
 from proxy.cache.disk_folder import READ_FLAGS, TEMPORARY, path_of, unlink
 from proxy.cache.disk_work import read_head
 from proxy.cache.folding import Folding
@@ -34,8 +35,10 @@ from proxy.cache.index import (
     Row,
     discard,
 )
+from proxy.cache.purges import Purges, Verdict
+from proxy.cache.purging import Purging
 from proxy.cache.scan import Scan
-from proxy.errors import StoredContentError
+from proxy.errors import PurgeError, StartError, StoredContentError
 
 log = logging.getLogger("proxyd.cache")
 
@@ -84,7 +87,7 @@ class Upkeep:
         except IndexDamagedError as error:
             self._give_up(f"is damaged ({error})")
             return REST_LEAST_S
-        except (IndexBusyError, OSError) as error:
+        except (IndexBusyError, PurgeError, StartError, OSError) as error:
             if str(error) != self._complaint:
                 log.warning("the cache in %s cannot be kept in order: %s", self._folder, error)
             self._complaint = str(error)
@@ -97,7 +100,7 @@ class Upkeep:
     def close(self) -> None:
         """Close the catalogue."""
         if self._open is not None:
-            self._open.index.close()
+            self._open.close()
             self._open = None
 
     def _catalogue(self) -> "_Catalogue":
@@ -122,8 +125,9 @@ class Upkeep:
             catalogue.folding.step(now.monotonic),
             self._evict(index),
             self._expire(index),
-            self._describe(index),
+            self._describe(index, catalogue.purges),
             catalogue.scan_on(now.monotonic),
+            self._purge(catalogue),
         ]
         if now.monotonic >= self._sweep_at:
             sweep(self._folder / TEMPORARY, now.wall - LEFTOVER_S)
@@ -196,46 +200,50 @@ class Upkeep:
             return 0
         return _until(head, now) if isinstance(head, Head) else 0
 
-    def _describe(self, index: Index) -> bool:
+    def _purge(self, catalogue: "_Catalogue") -> bool:
+        """Remove what a purge names and is older; True when there may be more."""
+        catalogue.purges.check()
+        rows = catalogue.purging.step()
+        if rows is None:
+            return False
+        now = self._now()
+        gone = []
+        for row in rows:
+            with suppress(StoredContentError, OSError):  # found by others, or gone
+                head = read_head(self._path(row.name))
+                if isinstance(head, Head) and _is_purged(catalogue.purges, head, now):
+                    gone.append(row)
+        self._remove(catalogue.index, gone)
+        return True
+
+    def _describe(self, index: Index, purges: Purges) -> bool:
         """Read the heads of new files; True when there may be more."""
         rows = index.new(STEP_FILES)
         if not rows:
             return False
         described: list[tuple[int, Described]] = []
-        damaged: list[Row] = []
+        gone: list[Row] = []
         now = self._now()
         for row in rows:
+            path = self._path(row.name)
             try:
-                described.append((row.id, self._described(row, now)))
+                head = read_head(path)
+                size_bytes = os.stat(path).st_size
             except (StoredContentError, FileNotFoundError) as error:
                 if isinstance(error, StoredContentError):
-                    log.warning("a file of the cache is removed: %s: %s", row.name.hex(), error)
-                damaged.append(row)
+                    log.warning("a damaged file of the cache is removed: %s: %s", path, error)
+                gone.append(row)
             except OSError as error:
-                log.warning("a file of the cache cannot be read: %s: %s", row.name.hex(), error)
+                log.warning("a file of the cache cannot be read: %s", error)
                 described.append((row.id, Described(row.size_bytes)))
+            else:
+                if isinstance(head, Head) and _is_purged(purges, head, now):
+                    gone.append(row)
+                else:
+                    described.append((row.id, _described(head, size_bytes, now)))
         index.describe(described)
-        self._remove(index, damaged)
+        self._remove(index, gone)
         return len(rows) == STEP_FILES
-
-    def _described(self, row: Row, now: Now) -> Described:
-        """Read one file's head; raises StoredContentError, OSError."""
-        path = self._path(row.name)
-        head = read_head(path)
-        size_bytes = os.stat(path).st_size
-        if not isinstance(head, Head):
-            return Described(size_bytes, key=head.key.decode("latin-1"))
-        content_type = next((value for name, value in head.lines if name == b"content-type"), b"")
-        return Described(
-            size_bytes,
-            _until(head, now),
-            head.key.decode("latin-1"),
-            head.variant.decode("latin-1"),
-            head.status,
-            content_type.decode("latin-1"),
-            _seconds(now.wall + entry_of(head, b"", now).fresh_until - now.monotonic),
-            tuple(tag.decode("latin-1") for tag in head.tags),
-        )
 
     def _remove(self, index: Index, rows: Sequence[Row]) -> None:
         """Remove files and their rows; one that cannot be removed is found by the next scan."""
@@ -255,8 +263,15 @@ class _Catalogue:
     """An open catalogue, and what works on it."""
 
     def __init__(self, folder: Path) -> None:
-        self.index = Index(folder)
         root = str(folder)
+        with ExitStack() as opened:
+            self.index = Index(folder)
+            opened.callback(self.index.close)
+            self.purges = Purges(folder)
+            opened.callback(self.purges.close)
+            self.purging = Purging(folder, self.index)
+            opened.callback(self.purging.close)
+            self.close = opened.pop_all().close
         self.folding = Folding(
             folder, self.index, lambda name: os.path.exists(path_of(root, name)), self._begin_scan
         )
@@ -268,7 +283,7 @@ class _Catalogue:
         self._scan = Scan(self._folder, self.index)
 
     def scan_on(self, now: float) -> bool:
-        """Go on with the pass over the folders that is due; True when it has more to do."""
+        """Go on with the pass over the folders that is due; False when there was none."""
         if self._scan is None and now >= self._scan_at:
             self._begin_scan()
         scan = self._scan
@@ -283,7 +298,7 @@ class _Catalogue:
             )  # fmt: skip
         self._scan = None
         self._scan_at = now + SCAN_EVERY_S
-        return False
+        return True  # what it found is to be described
 
 
 def sweep(folder: Path, before: float) -> None:
@@ -306,6 +321,27 @@ def _is_held(path: str) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _is_purged(purges: Purges, head: Head, now: Now) -> bool:
+    return purges.verdict(entry_of(head, b"", now)) is Verdict.HARD
+
+
+def _described(head: Head | MarkerHead, size_bytes: int, now: Now) -> Described:
+    """Return what the catalogue says of a file with this head."""
+    if isinstance(head, MarkerHead):
+        return Described(size_bytes, key=head.key.decode("latin-1"))
+    content_type = next((value for name, value in head.lines if name == b"content-type"), b"")
+    return Described(
+        size_bytes,
+        _until(head, now),
+        head.key.decode("latin-1"),
+        head.variant.decode("latin-1"),
+        head.status,
+        content_type.decode("latin-1"),
+        _seconds(now.wall + entry_of(head, b"", now).fresh_until - now.monotonic),
+        tuple(tag.decode("latin-1") for tag in head.tags),
+    )
 
 
 def _until(head: Head, now: Now) -> int:

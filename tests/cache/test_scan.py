@@ -60,18 +60,28 @@ def test_only_files_with_a_name_of_ours_count(tmp_path: Path, index: Index) -> N
     assert [row.name for row in index.new(9)] == [ONE]
 
 
+@pytest.mark.parametrize(
+    # Three files; 253 empty folders of folders, and three with 256 folders each.
+    ("limit", "value", "expected"),
+    [("_STEP_FILES", 1, 3), ("_STEP_FOLDERS", 1, 253 + 3 * 256)],
+)
 def test_much_is_looked_at_in_steps(
-    tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    index: Index,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    value: int,
+    expected: int,
 ) -> None:
-    monkeypatch.setattr(module, "_STEP_FOLDERS", 0x4000)
-    monkeypatch.setattr(module, "_STEP_FILES", 1)
+    monkeypatch.setattr(module, "_STEP_FOLDERS", 0x10000)
+    monkeypatch.setattr(module, limit, value)
     for name in (ONE, TWO, THREE):
         make(tmp_path, name)
     made = Scan(tmp_path, index)
     steps = 1
     while made.step():
         steps += 1
-    assert steps == 6  # the first folder alone, four that end at a quarter or a file, the last
+    assert steps == expected
     assert made.added == 3
 
 
@@ -87,12 +97,12 @@ def test_a_file_that_a_listing_missed_is_kept(
 ) -> None:
     index.add([Found(ONE, 10, 5)])
     make(tmp_path, ONE)
-    monkeypatch.setattr(module, "_names_in", lambda *_: set())
+    monkeypatch.setattr(module, "_listed", lambda _: set())
     assert scan(tmp_path, index).forgotten == 0
 
 
 def test_a_file_that_goes_while_it_is_looked_at_is_left_out(
     tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_names_in", lambda _, prefix: {ONE} & {prefix + ONE[2:]})
+    monkeypatch.setattr(module, "_listed", lambda _: {"ab", ONE.hex()})
     assert scan(tmp_path, index).added == 0

@@ -12,101 +12,15 @@ from types import SimpleNamespace
 import pytest
 
 from proxy.cache import upkeep as module
-from proxy.cache.codec import Now, encode, encode_marker
-from proxy.cache.disk_file import ID_BYTES, fixed_layout, whole_file
-from proxy.cache.disk_folder import name_of, path_of, store_whole
-from proxy.cache.entry import Entry
+from proxy.cache.codec import encode_marker
+from proxy.cache.disk_folder import name_of
 from proxy.cache.index import BLOCK_BYTES, INDEX
-from proxy.cache.inventory import Inventory, Item, Stats
-from proxy.cache.journal import JOURNAL, Journal, Kind, Record
+from proxy.cache.inventory import Item
+from proxy.cache.journal import JOURNAL, Kind, Record
 from proxy.cache.journal import encode as record_of
 from proxy.cache.store import Marker
-from proxy.cache.upkeep import IDLE_S, LEFTOVER_S, SCAN_EVERY_S, SWEEP_EVERY_S, TROUBLED_S, Upkeep
-from proxy.message import Fields
-
-BOOT = b"b" * 16
-KEY = b"http://h/%d"
-
-
-class Place:
-    """A cache's folder with a worker's and a keeper's hands on it, and clocks that stand still."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.wall = 1_000_000.0
-        self.monotonic = 5_000.0
-        self.journal = Journal(folder, wall=lambda: self.wall, monotonic=lambda: self.monotonic)
-        self.upkeep = self.begin()
-
-    def now(self) -> Now:
-        return Now(self.wall, self.monotonic, BOOT)
-
-    def begin(self, limit_bytes: int = 1 << 40) -> Upkeep:
-        self.upkeep = Upkeep(self.folder, limit_bytes, self.now)
-        return self.upkeep
-
-    def pass_(self, seconds: float) -> None:
-        self.wall += seconds
-        self.monotonic += seconds
-
-    def put(self, number: int, *, tell: bool = True, **given: object) -> Path:
-        """Store an entry as a worker does; its content has `size` bytes."""
-        size = given.pop("size", 10)
-        assert isinstance(size, int)
-        keep_s = given.pop("keep_s", 1000.0)
-        assert isinstance(keep_s, float)
-        options = {
-            "key": KEY % number,
-            "status": 200,
-            "fields": Fields([(b"content-type", b"text/plain")]),
-            "body": b"",
-            "request_at": self.wall,
-            "response_at": self.wall,
-            "born_at": self.monotonic,
-            "fresh_until": self.monotonic + 60,
-            "swr_until": self.monotonic + 60,
-            "sie_until": self.monotonic + 60,
-            "keep_until": self.monotonic + keep_s,
-        }
-        entry = Entry(**(options | given))  # type: ignore[arg-type]
-        name = name_of(entry.key, entry.variant)
-        file_bytes = self.store(name, encode(entry, self.now(), size), bytes(size))
-        if tell:
-            self.journal.put(name, file_bytes, self.wall + keep_s)
-            self.journal.flush()
-        return Path(path_of(str(self.folder), name))
-
-    def store(self, name: bytes, head: bytes, content: bytes = b"") -> int:
-        layout = fixed_layout(bytes(ID_BYTES), head)
-        return store_whole(str(self.folder), name, whole_file(layout, head, content))
-
-    def work(self, most: int = 2000) -> float:
-        """Take steps until there is nothing more to do; return what the last one said."""
-        for _ in range(most):
-            rest_s = self.upkeep.step()
-            if rest_s >= IDLE_S:
-                return rest_s
-        raise AssertionError("it does not come to rest")
-
-    def items(self) -> list[Item]:
-        inventory = Inventory(self.folder)
-        try:
-            return inventory.ls(sort="key")
-        finally:
-            inventory.close()
-
-    def keys(self) -> list[int]:
-        return [int(item.key.rpartition("/")[2]) for item in self.items()]
-
-    def stats(self) -> Stats:
-        inventory = Inventory(self.folder)
-        try:
-            return inventory.stats()
-        finally:
-            inventory.close()
-
-    def files(self) -> int:
-        return len(list(self.folder.glob("??/??/*")))
+from proxy.cache.upkeep import IDLE_S, LEFTOVER_S, SCAN_EVERY_S, SWEEP_EVERY_S, TROUBLED_S
+from tests.cache.keeping import KEY, Place
 
 
 @pytest.fixture
@@ -295,7 +209,7 @@ def test_a_damaged_head_is_removed(place: Place, caplog: pytest.LogCaptureFixtur
     place.work()
     assert place.files() == 0
     assert place.stats().files == 0
-    assert f"a file of the cache is removed: {path.name}" in caplog.text
+    assert f"a damaged file of the cache is removed: {path}" in caplog.text
 
 
 def test_a_file_that_is_gone_before_it_is_read_is_forgotten(place: Place) -> None:
