@@ -133,7 +133,7 @@ class Served:
 
 
 WORKER = """
-import json, os, signal, socket, sys, threading, time
+import faulthandler, json, os, signal, socket, sys, threading, time
 
 given = json.loads(sys.stdin.readline())
 
@@ -163,9 +163,20 @@ os.write(given["pulse_fd"], b"ready\\n")
 accept.wait()
 sock = socket.socket(fileno=given["listeners"][0]["fd"])
 sock.setblocking(True)
+moving = threading.Event()
+moving.set()
+
+def show_life():
+    while moving.is_set():
+        os.write(given["pulse_fd"], b"\\n")
+        time.sleep(0.05)
+
+threading.Thread(target=show_life, daemon=True).start()
+faulthandler.register(signal.SIGUSR2, given["pulse_fd"], all_threads=True)
 while True:
     connection, _ = sock.accept()
-    connection.recv(65536)
+    if b"/hang" in connection.recv(65536):
+        moving.clear()
     given |= {"pid": os.getpid(), "uid": os.getuid(), "groups": os.getgroups(),
               "home": os.environ.get("HOME")}
     body = json.dumps(given).encode()
@@ -213,9 +224,9 @@ class Daemon:
         line = next(line for line in self.errors.splitlines() if "listening http" in line)
         return int(line.rpartition(":")[2])
 
-    def ask_worker(self) -> dict[str, Any]:
+    def ask_worker(self, target: str = "/") -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        connection.request("GET", "/")
+        connection.request("GET", target)
         answer: dict[str, Any] = json.loads(connection.getresponse().read())
         connection.close()
         return answer

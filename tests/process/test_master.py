@@ -144,6 +144,23 @@ def test_a_replaced_worker_answers_what_waited_on_its_socket(daemon: Start) -> N
     assert running.ask_worker()["pid"] != worker
 
 
+def test_a_worker_that_hangs_leaves_its_stack_in_the_log_and_is_replaced(daemon: Start) -> None:
+    running = daemon(ONE + '[timeouts]\nheartbeat = "1s"\n')
+    running.wait_until_ready()
+    worker = running.ask_worker("/hang")["pid"]
+    running.wait_for_error(f"worker 1 (pid {worker}) is replaced: it has not moved for 1 s")
+    assert re.search(r'INFO worker 1:   File ".*worker\.py", line \d+ in <module>', running.errors)
+    running.wait_for_error("worker 1 runs again")
+    assert running.ask_worker()["pid"] != worker
+
+
+def test_a_worker_that_was_stopped_is_replaced_as_well(daemon: Start) -> None:
+    running = daemon(ONE + '[timeouts]\nheartbeat = "1s"\n')
+    running.wait_until_ready()
+    os.kill(running.ask_worker()["pid"], signal.SIGSTOP)
+    running.wait_for_error("worker 1 runs again")
+
+
 def test_an_application_that_ends_itself_is_restarted_with_its_exit_code_told(
     daemon: Start,
 ) -> None:
@@ -268,6 +285,96 @@ def test_a_log_that_cannot_be_opened_ends_the_start(daemon: Start) -> None:
     assert running.process.wait(timeout=20) == 1
     assert "no/such/folder" in running.errors
     assert "Traceback" not in running.errors
+
+
+def test_a_hang_up_reloads_with_the_configuration_as_it_is_now(daemon: Start) -> None:
+    running = daemon(ONE)
+    running.wait_until_ready()
+    (running.folder / "requests-done").touch()
+    first = running.ask_worker()
+    (running.folder / "proxy.toml").write_text(ONE + '[log]\nerror = "error.log"\n')
+    running.process.send_signal(signal.SIGHUP)
+    log = running.folder / "error.log"
+    wait_for(lambda: log.exists() and "generation 1 has ended" in log.read_text(), "the reload")
+    second = running.ask_worker()
+    assert second["pid"] != first["pid"]
+    assert "error.log" in second["config_text"]
+    assert second["apps"]["timeline"] == [str(running.folder / "var/run/2/timeline-0.sock")]
+    assert not (running.folder / "var/run/1").exists()
+    assert running.end() == 0
+    assert running.files() == set()
+
+
+def test_a_worker_that_dies_after_a_refused_reload_gets_what_was_checked(daemon: Start) -> None:
+    running = daemon(ONE)
+    running.wait_until_ready()
+    (running.folder / "proxy.toml").write_text("broken")
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_for_error("the reload failed, what runs goes on")
+    os.kill(running.ask_worker()["pid"], signal.SIGKILL)
+    running.wait_for_error("worker 1 runs again")
+    assert running.ask_worker()["config_text"] == ONE
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('user = "nobody"', "`user` cannot change while proxyd runs"),
+        ('state_dir = "elsewhere"', "`state_dir` cannot change while proxyd runs"),
+    ],
+)
+def test_what_only_a_new_start_can_change_is_refused(daemon: Start, line: str, told: str) -> None:
+    running = daemon(ONE)
+    running.wait_until_ready()
+    first = running.ask_worker()
+    (running.folder / "proxy.toml").write_text(ONE.replace("[server]", f"[server]\n{line}"))
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_for_error(told)
+    assert running.ask_worker()["pid"] == first["pid"]
+
+
+def test_an_application_that_only_fails_is_not_deployed(daemon: Start) -> None:
+    running = daemon(ONE)
+    running.wait_until_ready()
+    first = running.ask_worker()
+    (running.folder / "timeline.py").write_text("def app(environ, start_response):\n    oops\n")
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_for_error("app timeline answered GET / with 500")
+    assert running.ask_worker()["pid"] == first["pid"]
+    assert not (running.folder / "var/run/2").exists()
+
+
+def test_an_address_in_use_refuses_the_reload(daemon: Start) -> None:
+    running = daemon(ONE)
+    running.wait_until_ready()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f'[[listen]]\naddress = "127.0.0.1:{other.getsockname()[1]}"\n'
+        (running.folder / "proxy.toml").write_text(ONE + taken)
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for_error("another program does")
+    assert running.ask_worker()
+
+
+def test_a_stop_in_the_middle_of_a_reload_ends_both_generations(daemon: Start) -> None:
+    running = daemon(ONE)
+    running.wait_until_ready()
+    (running.folder / "timeline.py").write_text("import time\nprint('asleep')\ntime.sleep(600)\n")
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_for_error("app timeline: asleep")
+    assert running.end() == 0
+    assert running.files() == set()
+
+
+def test_old_generations_do_not_pile_up(daemon: Start) -> None:
+    running = daemon(ONE + '[timeouts]\nshutdown = "10m"\n')
+    running.wait_until_ready()
+    for number in range(2, 7):
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for_error(f"generation {number} serves")
+    running.wait_for_error("generation 1 has ended")
+    assert "generation 2 has ended" not in running.errors
+    assert running.end() == 0
+    assert running.files() == set()
 
 
 def test_a_state_folder_too_deep_for_sockets_is_no_hindrance(daemon: Start) -> None:

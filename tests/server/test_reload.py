@@ -1,0 +1,100 @@
+"""Reloads, deploys and deaths under constant load: what clients see of them, which is nothing."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.process.running import alive, wait_for
+from tests.server.daemon import PROXYD, Daemon
+from tests.server.load import load_on
+
+Start = Callable[..., Daemon]
+
+SITE = """
+[[listen]]
+address = "127.0.0.1:0"
+[app.flask]
+wsgi = "application:app"
+threads = 4
+[[route]]
+path = "/static/*"
+files = "static"
+[[route]]
+path = "/*"
+to = "flask"
+"""
+TARGETS = ["/static/page.html", "/pid"]
+
+
+def proxyd(running: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on the daemon's configuration."""
+    return subprocess.run(
+        [PROXYD, *arguments, "-c", running.folder / "proxy.toml"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def status(running: Daemon) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(proxyd(running, "status", "--json").stdout)
+    return found
+
+
+def pids(running: Daemon, kind: str) -> list[int]:
+    """Return the pids of the processes that serve, of one kind: "worker" or "app"."""
+    return [
+        process["pid"]
+        for process in status(running)["generations"][0]["processes"]
+        if process["name"].startswith(kind) and process["pid"] is not None
+    ]
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def only_one_generation(running: Daemon) -> bool:
+    return len(status(running)["generations"]) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reloads_and_killed_workers_under_load_lose_nothing(start: Start, workers: int) -> None:
+    running = start(SITE, workers=workers)
+    master = running.process.pid
+    assert proxyd(running, "reload").returncode == 0
+    wait_for(lambda: only_one_generation(running), "the first generation to end")
+    held = descriptors(master)
+    with load_on(running.connect, TARGETS, 2) as load:
+        for number in range(3):
+            told = proxyd(running, "reload")
+            assert told.returncode == 0, told.stderr
+            assert told.stdout == f"generation {number + 3} serves\n"
+        assert load.repeated == 0
+        for pid in pids(running, "worker"):
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: len(pids(running, "worker")) == workers, "the workers to be back")
+        source = running.folder / "application.py"
+        whole = source.read_text()
+        source.write_text("raise SystemExit('broken')\n")
+        repeated = load.repeated
+        assert proxyd(running, "reload").returncode == 1
+        source.write_text(whole)
+        assert proxyd(running, "reload").returncode == 0
+        assert load.repeated == repeated
+    assert load.failures == []
+    assert load.answers[200] > 100
+    wait_for(lambda: only_one_generation(running), "the old generations to end")
+    assert descriptors(master) == held
+    assert len(list((running.folder / "var" / "run").iterdir())) == 1
+    everybody = [master, *pids(running, "worker"), *pids(running, "app")]
+    assert proxyd(running, "stop").returncode == 0
+    assert running.process.wait(timeout=20) == 0
+    wait_for(lambda: not any(map(alive, everybody)), "the end of every process")
+    running.check_clean()
