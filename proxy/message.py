@@ -133,7 +133,8 @@ class Request:
     `authority` is host[:port] in lower case as the client named it, b"" when an HTTP/1.0 client
     named none; `host` is the same without the port. `persistent` says that the client wants the
     connection kept. Without a `body` it may be shared by many exchanges. `upstream_head` belongs
-    to the forward step, which keeps there what it wrote for `upstream_key`.
+    to the forward step, which keeps there what it wrote for `upstream_key`; `question` belongs to
+    the lookup step.
     """
 
     __slots__ = (
@@ -146,6 +147,7 @@ class Request:
         "path",
         "persistent",
         "query",
+        "question",
         "route_path",
         "target",
         "upstream_head",
@@ -172,6 +174,7 @@ class Request:
         self.route_path = path
         self.upstream_key: object = None
         self.upstream_head = b""
+        self.question: object = None
         self.query = query
         self.authority = authority
         self.host = host

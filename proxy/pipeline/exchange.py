@@ -11,6 +11,7 @@ from proxy.message import FieldLine, Request, Response
 from proxy.rules.forwarding import Origin
 
 if TYPE_CHECKING:
+    from proxy.pipeline.question import Question
     from proxy.pipeline.site import Route, Site
     from proxy.upstream.response import UpstreamResponse
 
@@ -125,6 +126,9 @@ class Exchange:
 
     `began_at` and `upstream_s` are seconds of the monotonic clock; `client` is the address
     that the log and the application see; `origin` is worked out where somebody needs it.
+    `question` is what the cache was asked; `passed` is why the request goes past it (a constant of
+    `rules.cache_status`), `waited` that it waited for another one in vain before. `inner` is an
+    exchange of the cache's own, which no client's log line tells of.
     `answer` is the upstream's, until `receive` has made a response of it. `sender` sends the
     request's content upstream, `task` is all else that waits.
     """
@@ -135,8 +139,11 @@ class Exchange:
         "body_bytes",
         "client",
         "failure",
+        "inner",
         "origin",
+        "passed",
         "peer",
+        "question",
         "request",
         "request_id",
         "response",
@@ -147,6 +154,7 @@ class Exchange:
         "task",
         "upstream_name",
         "upstream_s",
+        "waited",
     )
 
     request: Request
@@ -161,6 +169,10 @@ class Exchange:
         self.response: Response | None = None
         self.failure: HttpError | None = None
         self.origin: Origin | None = None
+        self.question: Question | None = None
+        self.passed = b""
+        self.waited = False
+        self.inner = False
         self.request_id = b""
         self.body_bytes = 0
         self.upstream_name = ""

@@ -10,13 +10,14 @@ def finish(exchange: Exchange) -> None:
     """Log the exchange and give its connection back."""
     response = exchange.response
     request = exchange.request
-    exchange.site.access_log.add(
-        exchange.client,
-        request if request.method else None,
-        response.status if response is not None and exchange.sink.began else CLIENT_GONE,
-        exchange.body_bytes,
-        exchange.sink.now() - exchange.began_at,
-        exchange.upstream_s,
-        exchange.request_id,
-    )
+    if not exchange.inner:
+        exchange.site.access_log.add(
+            exchange.client,
+            request if request.method else None,
+            response.status if response is not None and exchange.sink.began else CLIENT_GONE,
+            exchange.body_bytes,
+            exchange.sink.now() - exchange.began_at,
+            exchange.upstream_s,
+            exchange.request_id,
+        )
     exchange.sink.exchange_done(exchange)

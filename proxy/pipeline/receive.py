@@ -2,14 +2,17 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from proxy.message import NO_LENGTH, Consumer, FieldLine, Fields, Response, WireHead
+from proxy.message import NO_LENGTH, Consumer, FieldLine, Fields, Response, Source, WireHead
+from proxy.pipeline.client_fields import client_fields
 from proxy.pipeline.exchange import Exchange, Step
+from proxy.pipeline.heed import heed
 from proxy.pipeline.respond import respond
 from proxy.pipeline.spool import Spool
+from proxy.rules import cache_status
 from proxy.rules.forwarding import response_fields
 
 if TYPE_CHECKING:
-    from proxy.pipeline.site import Route
+    from proxy.pipeline.site import Route, Site
     from proxy.upstream.response import UpstreamResponse
 
 
@@ -19,6 +22,8 @@ def receive(exchange: Exchange) -> Step:
     if route is None or answer is None:
         raise RuntimeError("receive without an answer")
     exchange.answer = None
+    if exchange.question is not None:
+        heed(exchange, exchange.question, answer)
     exchange.response = make_response(exchange, route, answer)
     return respond
 
@@ -28,6 +33,7 @@ class PassedOn(NamedTuple):
 
     route: "Route"
     lines: list[FieldLine]
+    passed: tuple[bytes, bool]
     wire_head: WireHead
     dated: bool
 
@@ -36,17 +42,21 @@ def pass_on(exchange: Exchange, route: "Route", answer: "UpstreamResponse") -> P
     """Make the head for the client, or take the one that was made of the same head before."""
     head = answer.head
     known = None if head is None else head.passed_on
-    if isinstance(known, PassedOn) and known.route is route:
+    passed = (exchange.passed, exchange.waited)
+    if isinstance(known, PassedOn) and known.route is route and known.passed == passed:
         return known
     fields = answer.fields
     lines = response_fields(fields, answer.minor_version, keep_server=exchange.site.pass_server)
-    if route.headers:
-        names = route.header_names
-        lines = [line for line in lines if line[0].lower() not in names]
-        lines += route.headers
+    member = b""
+    if exchange.passed:
+        member = cache_status.forwarded(
+            exchange.passed, status=answer.status, collapsed=False if exchange.waited else None
+        )
+    if member or route.headers:
+        lines = client_fields(route, lines, member)
     if answer.status == 426 and b"upgrade" in fields:  # RFC 9110 §15.5.22
         lines += ((b"Connection", b"upgrade"), (b"Upgrade", fields.get(b"upgrade") or b""))
-    made = PassedOn(route, lines, WireHead(), b"date" in fields)
+    made = PassedOn(route, lines, passed, WireHead(), b"date" in fields)
     # Only where the head says how long the content is, what is encoded depends on nothing else.
     if head is not None and head.length >= 0:
         head.passed_on = made
@@ -56,16 +66,13 @@ def pass_on(exchange: Exchange, route: "Route", answer: "UpstreamResponse") -> P
 def make_response(exchange: Exchange, route: "Route", answer: "UpstreamResponse") -> Response:
     """Make of the upstream's answer the one that the client gets."""
     made = pass_on(exchange, route, answer)
-    body: bytes | Spool | WithTrailers | None
+    body: bytes | Source | None
     if answer.body is None or isinstance(answer.body, bytes):
         body = answer.body
         if answer.trailers is not None and answer.trailers.lines and body is not None:
             body = WithTrailers(body, answer.trailers)
-    elif answer.body.length is not None and route.buffer_response:
-        site = exchange.site
-        body = Spool(answer.body, site.temp_folder, site.memory_spool_bytes, route.buffer_response)
     else:
-        body = answer.body  # type: ignore[assignment]
+        body = spooled(exchange.site, route, answer.body)
     response = Response(
         answer.status, made.lines, body, reason=answer.reason, wire_head=made.wire_head
     )
@@ -74,6 +81,13 @@ def make_response(exchange: Exchange, route: "Route", answer: "UpstreamResponse"
         length = answer.fields.get(b"content-length")
         response.content_length = int(length) if length is not None else NO_LENGTH
     return response
+
+
+def spooled(site: "Site", route: "Route", body: Source) -> Source:
+    """Let a body wait here for its client where the route says so; streams go straight through."""
+    if body.length is None or not route.buffer_response:
+        return body
+    return Spool(body, site.temp_folder, site.memory_spool_bytes, route.buffer_response)
 
 
 class WithTrailers:

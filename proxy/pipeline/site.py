@@ -9,9 +9,11 @@ from proxy.pipeline.exchange import Step
 from proxy.rules.target import as_applications_see
 
 if TYPE_CHECKING:
+    from proxy.cache.tiered import Tiered
     from proxy.files.catalog import Catalog
     from proxy.message import FieldLine
     from proxy.observe.access_log import AccessLog
+    from proxy.rules.cache_rule import CacheRule
     from proxy.rules.forwarding import TrustedNetworks
     from proxy.upstream.group import Group
 
@@ -23,14 +25,17 @@ class Route:
     lower-case names, `host_suffixes` begin with a dot; both empty means any host. `body_limit` and
     `buffer_response` are in bytes (0: not buffered). `headers` replace those of the answer
     with the same names (`header_names`, lower case); `read_timeout_s` overrides the upstream's.
+    With a `cache`, `bare` is the same route for what is fetched into it: as the upstream says it.
     """
 
     __slots__ = (
         "_exact",
         "_prefix",
+        "bare",
         "body_limit",
         "buffer_request",
         "buffer_response",
+        "cache",
         "catalog",
         "exact",
         "group",
@@ -63,6 +68,8 @@ class Route:
         self.read_timeout_s: float | None = None
         self.catalog: Catalog | None = None
         self.group: Group | None = None
+        self.cache: CacheRule | None = None
+        self.bare: Route | None = None
 
     def holds(self, path: bytes) -> bool:
         """Whether `path`, as it is spelled, has the prefix that is cut off before it is used."""
@@ -86,11 +93,12 @@ class Site:
 
     `server_line` is the encoded Server field, empty when it is turned off; `temp_folder` takes
     contents that are too large for memory; `memory_spool_bytes` of an answer wait in memory for a
-    slow client before the file begins.
+    slow client before the file begins. `cache` is there when a route has one.
     """
 
     __slots__ = (
         "access_log",
+        "cache",
         "memory_spool_bytes",
         "pass_server",
         "routes",
@@ -113,6 +121,7 @@ class Site:
         self.routes = routes
         self.trusted = trusted
         self.access_log = access_log
+        self.cache: Tiered | None = None
         self.server_line = b"Server: proxyd\r\n" if server_header else b""
         self.pass_server = not server_header
         self.temp_folder = temp_folder

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from proxy.pipeline.exchange import Step
 from proxy.pipeline.forward import forward
 from proxy.protocol.service import ClientLimits
 from proxy.upstream.address import UnixAddress
@@ -83,9 +84,10 @@ class Client:
         server: Server,
         options: GroupOptions | None = None,
         limits: ClientLimits | None = None,
+        step: Step = forward,
     ) -> None:
         self.group = Group("demo", [UnixAddress(server.path)], options or GroupOptions())
-        self.wire = Wire(forward, limits)
+        self.wire = Wire(step, limits)
         self.route = self.wire.route
         self.route.group = self.group
         self.transport = self.wire.transport

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from copy import copy
 from typing import Any
 
 from proxy.clock import Clock
@@ -106,6 +107,14 @@ class Wire:
         peer = Peer("192.0.2.1", 40000, "192.0.2.80", 80, b"http", trusted)
         self.connection = Http1(self.service, peer)
         self.connection.connection_made(self.transport)
+
+    def beside(self) -> "Wire":
+        """Return a second connection to the same worker."""
+        other = copy(self)
+        other.transport = FakeTransport()
+        other.connection = Http1(self.service, self.connection.peer)
+        other.connection.connection_made(other.transport)
+        return other
 
     def send(self, data: bytes) -> bytes:
         """Feed bytes and return what came back at once."""

@@ -1,0 +1,69 @@
+"""Which requests are under way to the upstream, so that nobody asks twice for the same thing.
+
+And which keys had an answer that could not be kept: those who ask for one of them do not wait for
+one another (what Varnish calls hit-for-miss), until the time of its mark is over or an answer comes
+that can be kept. No I/O, no clock.
+"""
+
+from typing import Final, Generic, Protocol, TypeVar
+
+from cachetools import LRUCache
+
+# Varnish keeps its hit-for-miss objects for two minutes (builtin.vcl, vcl_backend_response).
+MARK_S: Final = 120.0
+# Marks are for keys under load; 100 bytes each and the key.
+MAX_MARKS: Final = 16 * 1024
+
+
+class Flight(Protocol):
+    """One request to the upstream, and the answer while it comes."""
+
+    key: bytes
+
+    def vary(self) -> tuple[bytes, ...]:
+        """Return the names in the Vary of its answer, once that is known."""
+
+
+FlightT = TypeVar("FlightT", bound=Flight)
+
+
+class Flights(Generic[FlightT]):
+    """The flights of one worker by key, and the marks."""
+
+    __slots__ = ("_flights", "_marks")
+
+    def __init__(self) -> None:
+        self._flights: dict[bytes, list[FlightT]] = {}
+        self._marks: LRUCache[bytes, float] = LRUCache(MAX_MARKS)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._flights.values()))
+
+    def of(self, key: bytes) -> list[FlightT]:
+        """Return the flights for `key`, the newest last."""
+        return self._flights.get(key, [])
+
+    def add(self, flight: FlightT) -> None:
+        """Let others find it."""
+        self._flights.setdefault(flight.key, []).append(flight)
+
+    def remove(self, flight: FlightT) -> None:
+        """Let nobody find it any more."""
+        held = self._flights.get(flight.key)
+        if held is not None and flight in held:
+            held.remove(flight)
+            if not held:
+                del self._flights[flight.key]
+
+    def mark(self, key: bytes, now: float) -> None:
+        """Remember that an answer for `key` could not be kept."""
+        self._marks[key] = now + MARK_S
+
+    def unmark(self, key: bytes) -> None:
+        """Forget the mark: an answer could have been kept."""
+        self._marks.pop(key, None)
+
+    def marked(self, key: bytes, now: float) -> bool:
+        """Whether those who ask for `key` had better not wait for one another."""
+        until = self._marks.get(key)
+        return until is not None and now < until

@@ -1,0 +1,150 @@
+"""The cache of one worker: memory over disk, and the purges that hold for both.
+
+`Tiered` is what the steps ask. A hit in memory is one look-up in a dict and one comparison of two
+numbers; what has to look further says so with LATER.
+"""
+
+from typing import Any, Protocol
+
+from proxy.cache.entry import Entry
+from proxy.cache.flights import Flights
+from proxy.cache.memory import MemoryStore, Variants
+from proxy.cache.store import Later, Marker, Store
+
+
+class Selector(Protocol):
+    """A request, as far as it selects among the variants of an answer."""
+
+    def variant(self, names: tuple[bytes, ...]) -> bytes:
+        """Return what its fields come to in `names`; see `cache_key.variant_key`."""
+
+
+class Purges(Protocol):
+    """What has been purged, on whatever worker; see `cache.purges`."""
+
+    def current(self) -> int:
+        """Return the number of the newest purge."""
+
+    def apply(self, entry: Entry, now: float) -> bool:
+        """Compare `entry` with all purges newer than it; False when it is not to be used again.
+
+        A soft purge makes it stale, an invalidation makes it need validation.
+        """
+
+    def invalidate(self, url: bytes) -> object:
+        """Have all entries of a URL (`cache_key.key_url`) validated. RFC 9111 §4.4."""
+
+
+class NoPurges:
+    """Where nothing can be purged."""
+
+    def current(self) -> int:
+        """Return the number of the newest purge."""
+        return 0
+
+    def apply(self, entry: Entry, now: float) -> bool:
+        """Nothing happens to it."""
+        return True
+
+    def invalidate(self, url: bytes) -> None:
+        """There is nobody to remember it."""
+
+
+class Tiered:
+    """Finds and keeps entries."""
+
+    __slots__ = ("disk", "flights", "get", "memory", "memory_object_bytes", "purges", "touch")
+
+    def __init__(
+        self,
+        memory: MemoryStore,
+        disk: Store | None,
+        purges: Purges,
+        memory_object_bytes: int,
+    ) -> None:
+        self.memory = memory
+        self.disk = disk
+        self.purges = purges
+        self.memory_object_bytes = memory_object_bytes
+        # As methods of ours they would cost every hit a call more.
+        self.get = memory.get
+        self.touch = memory.touch
+        self.flights: Flights[Any] = Flights()
+
+    def chosen(self, held: Variants, selector: Selector) -> Entry | None:
+        """Choose of several entries in memory the one for a request. RFC 9111 §4.1."""
+        for names, entries in held.lists:
+            entry = entries.get(selector.variant(names))
+            if entry is not None:
+                return entry
+        return None
+
+    def unpurged(self, entry: Entry, now: float) -> bool:
+        """Compare `entry` with the purges that are newer than it; False when it had to go."""
+        if self.purges.apply(entry, now):
+            return True
+        self.memory.remove(entry)
+        return False
+
+    def keep(self, entry: Entry) -> None:
+        """Store an entry whose content is in memory, or the new head of one that is stored."""
+        if isinstance(entry.body, bytes):
+            self.memory.put(entry)
+        if self.disk is not None:
+            self.disk.put(entry)
+
+    def remove(self, entry: Entry) -> None:
+        """Give up an entry, wherever it is."""
+        self.memory.remove(entry)
+        if self.disk is not None:
+            self.disk.drop(entry.key, entry.variant)
+
+    def read_now(self, key: bytes, selector: Selector) -> Entry | Later | None:
+        """Look on the disk without waiting, as far as that is possible."""
+        if self.disk is None:
+            return None
+        found = self.disk.read_now(key)
+        if isinstance(found, Marker):
+            for names in found.lists:
+                found = self.disk.read_now(key, selector.variant(names))
+                if found is not None:
+                    break
+        if found is None or isinstance(found, Later):
+            return found
+        return None if isinstance(found, Marker) else self._raise(found)
+
+    async def read(self, key: bytes, selector: Selector) -> Entry | None:
+        """Look on the disk."""
+        if self.disk is None:
+            return None
+        found = await self.disk.read(key)
+        if isinstance(found, Marker):
+            for names in found.lists:
+                found = await self.disk.read(key, selector.variant(names))
+                if found is not None:
+                    break
+        return self._raise(found) if isinstance(found, Entry) else None
+
+    def expected(self, key: bytes, selector: Selector) -> tuple[tuple[bytes, ...], bytes]:
+        """Say which variant an answer for `key` is likely to be, by the newest Vary known."""
+        held = self.get(key)
+        if isinstance(held, Variants):
+            names = held.lists[0][0]
+            return names, selector.variant(names)
+        for flight in reversed(self.flights.of(key)):
+            names = flight.vary()
+            if names:
+                return names, selector.variant(names)
+        return (), b""
+
+    def siblings(self, entry: Entry) -> list[Entry]:
+        """Return the entries of one key, `entry` first: all of them may be validated at once."""
+        held = self.memory.get(entry.key)
+        others = held.entries() if isinstance(held, Variants) else []
+        return [entry, *(other for other in others if other is not entry)]
+
+    def _raise(self, entry: Entry) -> Entry:
+        """Keep in memory what was found on the disk, when it is all here."""
+        if isinstance(entry.body, bytes):
+            self.memory.put(entry)
+        return entry

@@ -1,0 +1,32 @@
+"""The fields of an answer as one route gives them to its clients."""
+
+from proxy.message import FieldLine
+from proxy.pipeline.site import Route
+from proxy.rules import cache_status
+
+TAG_FIELDS = frozenset((b"cache-tag", b"surrogate-key", b"xkey"))
+_OURS = frozenset((b"cache-status",))
+_OURS_AND_AGE = frozenset((b"cache-status", b"age"))
+
+
+def client_fields(
+    route: Route, lines: list[FieldLine], member: bytes, age: int | None = None
+) -> list[FieldLine]:
+    """Return `lines` with the route's own fields, and what the cache has to say.
+
+    `member` goes behind the other caches' in Cache-Status (RFC 9211 §2), if there is one; `age`
+    replaces Age. Tags are for caches, and stay here unless the route passes them on.
+    """
+    names = route.header_names
+    if member:
+        existing = b", ".join([value for name, value in lines if name.lower() == b"cache-status"])
+        names |= _OURS if age is None else _OURS_AND_AGE
+        if route.cache is not None and not route.cache.pass_tags:
+            names |= TAG_FIELDS
+    lines = [line for line in lines if line[0].lower() not in names] if names else list(lines)
+    lines += route.headers
+    if member:
+        if age is not None:
+            lines.append((b"Age", b"%d" % age))
+        lines.append((b"Cache-Status", cache_status.appended(existing, member)))
+    return lines

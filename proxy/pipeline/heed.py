@@ -1,0 +1,84 @@
+"""What an answer that is passed on says about those that are stored. RFC 9111 §4.3.5, §4.4."""
+
+from time import time
+from typing import TYPE_CHECKING
+
+from proxy.cache.entry import Entry
+from proxy.cache.memory import Variants
+from proxy.message import Request, Response
+from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.question import Question
+from proxy.pipeline.store import Times, judge_answer, refreshed
+from proxy.rules.cache_key import key_url, primary_key
+from proxy.rules.invalidation import invalidated_targets
+from proxy.rules.validation import HeadOutcome, head_outcome
+
+if TYPE_CHECKING:
+    from proxy.cache.tiered import Tiered
+    from proxy.upstream.response import UpstreamResponse
+
+
+def heed(exchange: Exchange, question: Question, answer: "UpstreamResponse") -> None:
+    """Invalidate, update, or learn that such answers can be stored after all."""
+    cache = exchange.site.cache
+    if cache is None:
+        return
+    method = exchange.request.method
+    if method == b"HEAD":
+        heed_head(exchange, question, answer, cache)
+    elif method == b"GET":
+        times = Times(time(), time(), exchange.sink.now())
+        response = Response(answer.status, answer.fields.lines, reason=answer.reason)
+        if judge_answer(exchange.request, question, response, times, 0).entry is not None:
+            cache.flights.unmark(question.key)
+    else:
+        invalidate(exchange, question, answer, cache)
+
+
+def invalidate(
+    exchange: Exchange, question: Question, answer: "UpstreamResponse", cache: "Tiered"
+) -> None:
+    """Let nobody have what an unsafe request may have changed, before it is answered."""
+    request = exchange.request
+    targets = invalidated_targets(
+        request.method,
+        answer.status,
+        question.scheme,
+        request.authority,
+        (request.path, request.query),
+        answer.fields,
+    )
+    for path, query in targets:
+        changed = Request(
+            b"GET",
+            path,
+            1,
+            request.fields,
+            path,
+            query,
+            request.authority,
+            request.host,
+        )
+        key = primary_key(changed, question.rule.key, question.scheme)
+        cache.purges.invalidate(key_url(key))
+
+
+def heed_head(
+    exchange: Exchange, question: Question, answer: "UpstreamResponse", cache: "Tiered"
+) -> None:
+    """Compare what is stored with the answer to a HEAD."""
+    request = exchange.request
+    held = cache.get(question.key)
+    if isinstance(held, Variants):
+        held = cache.chosen(held, question)
+    if not isinstance(held, Entry):
+        return
+    outcome = head_outcome(held, answer.status, answer.fields)
+    if outcome is HeadOutcome.INVALIDATE:
+        held.no_cache = True
+    elif outcome is HeadOutcome.UPDATE:
+        now = exchange.sink.now()
+        times = Times(time() - (now - exchange.began_at), time(), now)
+        seq = cache.purges.current()
+        if not refreshed(held, request, question, answer.fields.lines, times, seq):
+            cache.remove(held)

@@ -1,0 +1,128 @@
+"""The step that asks the cache: serve what is stored, or fetch it, or go past. RFC 9111 §4."""
+
+from proxy.cache.entry import Entry
+from proxy.cache.memory import Variants
+from proxy.cache.store import Later
+from proxy.cache.tiered import Tiered
+from proxy.errors import HttpError
+from proxy.pipeline.exchange import Exchange, Step, Wait
+from proxy.pipeline.fail import error_response
+from proxy.pipeline.fetch import Fetch
+from proxy.pipeline.forward import forward
+from proxy.pipeline.question import Question, question_of
+from proxy.pipeline.respond import respond
+from proxy.pipeline.serve import serve, serve_hit
+from proxy.rules import cache_status
+from proxy.rules.cache_control import NOTHING_ASKED
+from proxy.rules.reuse import Verdict, judge
+
+
+class OnlyIfCachedError(HttpError):
+    """The client wants a stored answer or none. RFC 9111 §5.2.1.7."""
+
+    status = 504
+
+
+def lookup(exchange: Exchange) -> Step | Wait | None:
+    """Answer from the cache when what is stored may be used as it is."""
+    route, cache = exchange.route, exchange.site.cache
+    if route is None or route.cache is None or cache is None:
+        raise RuntimeError("lookup without a cache")
+    rule = route.cache
+    question = exchange.question = question_of(exchange, rule)
+    if question.why:
+        return past(exchange, question.why)
+    now = exchange.began_at
+    held = cache.get(question.key)
+    if type(held) is Variants:
+        held = cache.chosen(held, question)
+    if held is None:
+        found = cache.read_now(question.key, question)
+        if isinstance(found, Later):
+            return Wait(read(exchange, question, cache))
+        if found is None:
+            return missed(exchange, question, cache, None)
+        held = found
+    return decide(exchange, question, cache, held, now)  # type: ignore[arg-type]
+
+
+async def read(exchange: Exchange, question: Question, cache: Tiered) -> Step:
+    """Look on the disk, in a thread."""
+    entry = await cache.read(question.key, question)
+    if entry is None:
+        return lambda exchange: missed(exchange, question, cache, None)
+    return lambda exchange: decide(exchange, question, cache, entry, exchange.sink.now())
+
+
+def decide(
+    exchange: Exchange, question: Question, cache: Tiered, held: Entry, now: float
+) -> Step | Wait | None:
+    """Serve an entry, or have it validated."""
+    entry = held
+    if entry.purge_seq != cache.purges.current() and not cache.unpurged(entry, now):
+        return missed(exchange, question, cache, None)
+    verdict, _reason = judge(entry, question.asked, now)
+    if verdict is Verdict.HIT:
+        entry.hits += 1
+        if now >= entry.touch_at:
+            cache.touch(entry, now)
+        return serve_hit(exchange, question, entry, now)
+    if verdict is Verdict.VALIDATE:
+        return missed(exchange, question, cache, entry)
+    if verdict is Verdict.SERVE_AND_REFRESH and not cache.flights.of(question.key):
+        Fetch(exchange, question, entry, cache_status.STALE, lookup).start()
+    entry.hits += 1
+    return serve(exchange, question, entry, now, cache_status.hit(entry.fresh_until - now))
+
+
+def missed(
+    exchange: Exchange, question: Question, cache: Tiered, entry: Entry | None
+) -> Step | Wait | None:
+    """Fetch what is not stored, or must be validated: alone, or with those who wait already."""
+    if question.asked.only_if_cached:
+        return only_if_cached(exchange)
+    why = cache_status.URI_MISS
+    if entry is not None:
+        why = cache_status.why_validated(entry, exchange.sink.now())
+    elif cache.get(question.key) is not None:
+        why = cache_status.VARY_MISS
+    request = exchange.request
+    now = exchange.sink.now()
+    if request.method == b"HEAD" or cache.flights.marked(question.key, now):
+        return past(exchange, why)
+    streaming, waiting = under_way(question, cache, now)
+    if streaming is not None:
+        return streaming.join(exchange, question)
+    if waiting is None:
+        waiting = Fetch(exchange, question, entry, why, lookup)
+        waiting.wait(exchange, question)
+        waiting.start()
+    else:
+        waiting.wait(exchange, question)
+    return None
+
+
+def under_way(question: Question, cache: Tiered, now: float) -> tuple[Fetch | None, Fetch | None]:
+    """Find a fetch whose answer is coming, or one that waits for it. RFC 9111 §4."""
+    flights: list[Fetch] = cache.flights.of(question.key)
+    for fetch in reversed(flights):
+        # What has begun to come before this was asked is an answer that is stored already.
+        if question.asked is NOTHING_ASKED and fetch.streams_for(question, now):
+            return fetch, None
+    for fetch in reversed(flights):
+        if fetch.fits(question):
+            return None, fetch
+    return None, None
+
+
+def past(exchange: Exchange, why: bytes) -> Step:
+    """Forward a request that the cache has nothing to do with, and say why."""
+    exchange.passed = why
+    return forward
+
+
+def only_if_cached(exchange: Exchange) -> Step:
+    """Say that nothing is stored, which is what the client wants to know."""
+    error = OnlyIfCachedError("nothing stored, and the client wants nothing else")
+    exchange.response = error_response(error, exchange.request.fields.get(b"accept"))
+    return respond

@@ -1,0 +1,95 @@
+"""What a request asks of the cache: understood once, and kept with a request that is shared."""
+
+from proxy.message import FieldLine, Fields, Request
+from proxy.pipeline.exchange import Exchange
+from proxy.rules import cache_status
+from proxy.rules.cache_control import NOTHING_ASKED, RequestDirectives, parse_request
+from proxy.rules.cache_key import key_query, primary_key, variant_key, without_ignored_cookies
+from proxy.rules.cache_rule import CacheRule
+from proxy.rules.conditions import met
+
+# What a request says about the answer that its client holds, or the part that it wants: none of it
+# is for the upstream when the whole answer is fetched for everybody.
+OF_ONE_CLIENT = frozenset(
+    (
+        b"if-match",
+        b"if-none-match",
+        b"if-modified-since",
+        b"if-unmodified-since",
+        b"if-range",
+        b"range",
+    )
+)
+
+
+class Question:
+    """A request as the cache sees it.
+
+    `asked` are its directives. `plain` is a GET for all of an answer,
+    whatever the client holds. `why` is empty, or why the request goes past the cache
+    (`cache_status.METHOD` or BYPASS).
+    """
+
+    __slots__ = ("_fields", "_names", "_variant", "asked", "key", "plain", "rule", "scheme", "why")
+
+    def __init__(self, request: Request, rule: CacheRule, scheme: bytes) -> None:
+        self.rule = rule
+        self.scheme = scheme
+        self._fields = request.fields
+        self._names: tuple[bytes, ...] = ()
+        self._variant = b""
+        self.key = primary_key(request, rule.key, scheme)
+        self.asked: RequestDirectives = NOTHING_ASKED
+        if b"request-cache-control" not in rule.ignore:
+            fields = request.fields
+            self.asked = parse_request(fields.get(b"cache-control"), fields.get(b"pragma"))
+        self.plain = request.method == b"GET" and not any(
+            name in request.fields for name in OF_ONE_CLIENT
+        )
+        self.why = b""
+        if request.method not in {b"GET", b"HEAD"}:
+            self.why = cache_status.METHOD
+        elif met(rule.bypass, request) or request.body is not None:
+            self.why = cache_status.BYPASS
+
+    def variant(self, names: tuple[bytes, ...]) -> bytes:
+        """Return what the request comes to in the fields that a Vary names; kept for the next."""
+        if names != self._names:
+            self._variant = variant_key(names, self._fields, self.rule)
+            self._names = names
+        return self._variant
+
+
+def question_of(exchange: Exchange, rule: CacheRule) -> Question:
+    """Return the question of this exchange, as it was understood before or for the first time."""
+    request = exchange.request
+    origin = exchange.origin
+    scheme = exchange.peer.scheme if origin is None else origin.scheme
+    known = request.question
+    if isinstance(known, Question) and known.rule is rule and known.scheme == scheme:
+        return known
+    question = Question(request, rule, scheme)
+    request.question = question
+    return question
+
+
+def fetching(request: Request, rule: CacheRule, conditions: list[FieldLine]) -> Request:
+    """Return the request that is sent to fetch all of an answer, for whoever asks for it.
+
+    `conditions` ask whether what is stored is still good. What the key leaves out is not sent: it
+    cannot decide about an answer that others get, too.
+    """
+    lines = without_ignored_cookies(request.fields, rule)
+    lines = [line for line in lines if line[0].lower() not in OF_ONE_CLIENT]
+    fetch = Request(
+        b"GET",
+        request.target,
+        request.minor_version,
+        Fields([*lines, *conditions]),
+        request.path,
+        key_query(request.query, rule.key),
+        request.authority,
+        request.host,
+    )
+    fetch.route_path = request.route_path
+    return fetch

@@ -1,0 +1,165 @@
+"""Answers from an entry: whole, a part, or a 304. RFC 9111 §4, §4.3.2, RFC 9110 §14."""
+
+import secrets
+from time import time
+
+from proxy.cache.entry import Entry
+from proxy.errors import RangeNotSatisfiableError
+from proxy.message import Response, Source
+from proxy.pipeline.client_fields import client_fields
+from proxy.pipeline.exchange import Exchange, Step
+from proxy.pipeline.question import Question
+from proxy.pipeline.respond import respond
+from proxy.rules import cache_status
+from proxy.rules.conditional import Outcome
+from proxy.rules.partial import range_to_serve
+from proxy.rules.ranges import (
+    Span,
+    content_range,
+    multipart_heads,
+    parse_range,
+    unsatisfied_range,
+)
+from proxy.rules.validation import evaluate_stored
+
+# What a 304 repeats of the answer that the client holds. RFC 9110 §15.4.5.
+OF_A_304 = frozenset(
+    (
+        b"age",
+        b"cache-control",
+        b"cache-status",
+        b"content-location",
+        b"date",
+        b"etag",
+        b"expires",
+        b"last-modified",
+        b"set-cookie",
+        b"vary",
+        b"via",
+    )
+)
+
+
+def serve_hit(exchange: Exchange, question: Question, entry: Entry, now: float) -> Step:
+    """Answer with a fresh entry; the answer of one second is made once."""
+    age = int(now - entry.born_at)
+    response = entry.response
+    if response is None or entry.response_second != age:
+        member = cache_status.hit(entry.fresh_until - entry.born_at - age)
+        response = entry.response = whole(exchange, entry, age, member)
+        entry.response_second = age
+    return serve_as(exchange, question, entry, response)
+
+
+def serve(exchange: Exchange, question: Question, entry: Entry, now: float, member: bytes) -> Step:
+    """Answer with an entry, and say in Cache-Status what `member` says."""
+    age = int(max(0.0, now - entry.born_at))
+    return serve_as(exchange, question, entry, whole(exchange, entry, age, member))
+
+
+def serve_as(exchange: Exchange, question: Question, entry: Entry, response: Response) -> Step:
+    """Answer with an entry, of which `response` is the whole, for this client or for all."""
+    if not question.plain:
+        return serve_part(exchange, entry, response)
+    exchange.response = response if response.body is not None else with_body(entry, response)
+    return respond
+
+
+def whole(exchange: Exchange, entry: Entry, age: int, member: bytes) -> Response:
+    """Make the answer; without its content when that is not in memory (see `with_body`)."""
+    lines = entry.fields.lines
+    if exchange.route is not None:
+        lines = client_fields(exchange.route, lines, member, age)
+    in_memory = isinstance(entry.body, bytes)
+    response = Response(
+        entry.status,
+        lines,
+        entry.body if isinstance(entry.body, bytes) else None,
+        reason=entry.reason,
+        content_length=None if in_memory else entry.size_bytes,
+    )
+    response.dated = True
+    return response
+
+
+def with_body(entry: Entry, response: Response) -> Response:
+    """Return the answer for one client, who reads the content from where it is stored."""
+    body = entry.body
+    source = None if isinstance(body, bytes) else body.source()
+    full = Response(
+        response.status,
+        response.fields,
+        source,
+        reason=response.reason,
+        content_length=response.content_length,
+        wire_head=response.wire_head,
+    )
+    full.dated = response.dated
+    return full
+
+
+def serve_part(exchange: Exchange, entry: Entry, response: Response) -> Step:
+    """Answer a HEAD, a conditional request, or one for ranges.
+
+    Raises RangeNotSatisfiableError.
+    """
+    request = exchange.request
+    now = int(time())
+    if evaluate_stored(request.fields, entry, now) is Outcome.NOT_MODIFIED:
+        exchange.response = not_modified(response)
+        return respond
+    if request.method == b"HEAD":
+        exchange.response = response
+        return respond
+    wanted = range_to_serve(request, entry, now)
+    spans = None if wanted is None else parse_range(wanted, entry.size_bytes)
+    if spans is None:
+        exchange.response = response if response.body is not None else with_body(entry, response)
+    elif not spans:
+        raise RangeNotSatisfiableError(
+            f"no such ranges, or too many, of {entry.size_bytes} bytes",
+            ((b"Content-Range", unsatisfied_range(entry.size_bytes)),),
+        )
+    else:
+        exchange.response = part(entry, response, spans)
+    return respond
+
+
+def not_modified(response: Response) -> Response:
+    """Make a 304 of the answer that the client holds already."""
+    lines = [line for line in response.fields if line[0].lower() in OF_A_304]
+    made = Response(304, lines)
+    made.dated = response.dated
+    return made
+
+
+def part(entry: Entry, response: Response, spans: list[Span]) -> Response:
+    """Make a 206 of one or several ranges. RFC 9110 §15.3.7."""
+    size = entry.size_bytes
+    lines = list(response.fields)
+    pieces: list[bytes | Span] = list(spans)
+    if len(spans) == 1:
+        lines.append((b"Content-Range", content_range(spans[0], size)))
+    else:
+        boundary = secrets.token_hex(12).encode()
+        kind = entry.fields.get(b"content-type") or b"application/octet-stream"
+        heads = multipart_heads(spans, size, kind, boundary)
+        pieces = [heads[0]]
+        for span, head in zip(spans, heads[1:], strict=True):
+            pieces += [span, head]
+        lines = [line for line in lines if line[0].lower() != b"content-type"]
+        lines.append((b"Content-Type", b"multipart/byteranges; boundary=" + boundary))
+    made = Response(206, lines, cut(entry.body, pieces))
+    made.dated = response.dated
+    return made
+
+
+def cut(body: object, pieces: list[bytes | Span]) -> bytes | Source:
+    """Take `pieces` of a content in memory; leave it to the store to read them otherwise."""
+    if isinstance(body, bytes):
+        return b"".join(
+            piece if isinstance(piece, bytes) else body[piece.first : piece.stop]
+            for piece in pieces
+        )
+    source: Source = body.source(pieces)  # type: ignore[attr-defined]
+    return source

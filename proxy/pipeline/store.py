@@ -1,0 +1,144 @@
+"""Makes an entry of an answer that may be stored, and says why another may not. RFC 9111 §3."""
+
+from collections.abc import Sequence
+from email.utils import formatdate
+from typing import NamedTuple
+
+from proxy.cache.entry import Entry
+from proxy.message import FieldLine, Fields, Request, Response
+from proxy.pipeline.question import Question
+from proxy.rules.cache_control import ResponseDirectives
+from proxy.rules.cache_key import variant_key, variant_names
+from proxy.rules.cache_rule import CacheRule
+from proxy.rules.cache_tags import tags_of
+from proxy.rules.conditions import rule_for
+from proxy.rules.freshness import (
+    age_value,
+    date_value,
+    initial_age_s,
+    lifetime,
+    stale_forbidden,
+    stale_windows,
+)
+from proxy.rules.reasons import Reason
+from proxy.rules.storing import may_store, stored_fields, worth_storing
+from proxy.rules.targeted import governing_directives
+from proxy.rules.validation import updated_fields
+
+OF_ONE_MESSAGE = frozenset((b"age", b"date"))
+
+
+class Times(NamedTuple):
+    """When a request went upstream and its answer came, by the wall clock; and that, monotonic."""
+
+    request_at: float
+    response_at: float
+    now: float
+
+
+class Judged(NamedTuple):
+    """An entry without its content, None when the answer may not be stored; and why."""
+
+    entry: Entry | None
+    reason: Reason
+
+
+def judge_answer(
+    request: Request, question: Question, response: Response, times: Times, purge_seq: int
+) -> Judged:
+    """Say whether `response` may be stored as the answer to `request`, and make the entry."""
+    fields = Fields(response.fields)
+    rule = rule_for(question.rule, request, response.status, fields)
+    directives = governing_directives(fields, rule)
+    allowed, reason = may_store(request, response.status, fields, directives, rule)
+    names = variant_names(fields, directives, rule)
+    if not allowed or names is None:
+        return Judged(None, reason)
+    kept = stored_fields(fields, directives)
+    if b"date" not in fields:  # RFC 9110 §6.6.1
+        kept.append((b"Date", formatdate(times.response_at, usegmt=True).encode()))
+    entry = Entry(
+        key=question.key,
+        variant=variant_key(names, request.fields, rule),
+        vary=names,
+        status=response.status,
+        reason=response.reason,
+        fields=Fields(kept),
+        body=b"",
+        request_at=times.request_at,
+        response_at=times.response_at,
+        born_at=0.0,
+        fresh_until=0.0,
+        swr_until=0.0,
+        sie_until=0.0,
+        keep_until=0.0,
+        tags=tags_of(fields),
+        purge_seq=purge_seq,
+    )
+    fresh_s, age_s = set_times(entry, fields, directives, rule, times)
+    useful, why = worth_storing(
+        entry.fields,
+        lifetime_s=fresh_s,
+        age_s=age_s,
+        stale_s=max(entry.swr_until, entry.sie_until) - entry.fresh_until,
+        no_cache=entry.no_cache,
+    )
+    return Judged(entry, reason) if useful else Judged(None, why)
+
+
+def set_times(
+    entry: Entry, fields: Fields, directives: ResponseDirectives, rule: CacheRule, times: Times
+) -> tuple[float, float]:
+    """Say from when and until when an entry is fresh, and what may be done with it afterwards.
+
+    Returns its lifetime and its age, in seconds.
+    """
+    age_s = initial_age_s(
+        age_value(fields),
+        date_value(fields, times.response_at),
+        times.request_at,
+        times.response_at,
+    )
+    fresh_s, _reason = lifetime(entry.status, fields, directives, rule, times.response_at, age_s)
+    refreshing_s, failing_s = stale_windows(directives, rule)
+    entry.request_at = times.request_at
+    entry.response_at = times.response_at
+    entry.born_at = times.now - age_s
+    entry.fresh_until = entry.born_at + fresh_s
+    stale_from = entry.fresh_until
+    entry.swr_until = stale_from + refreshing_s
+    entry.sie_until = stale_from + failing_s
+    entry.keep_until = max(entry.swr_until, entry.sie_until, times.now) + rule.keep_s
+    entry.must_revalidate = stale_forbidden(directives) is not None
+    entry.no_cache = directives.no_cache
+    return fresh_s, age_s
+
+
+def refreshed(
+    entry: Entry,
+    request: Request,
+    question: Question,
+    lines: Sequence[FieldLine],
+    times: Times,
+    purge_seq: int,
+) -> bool:
+    """Take into `entry` what a 304 says about it; False when it may not be kept any more.
+
+    RFC 9111 §3.2, §4.3.4.
+    """
+    said = Fields(lines)
+    fresh = Fields(stored_fields(said, governing_directives(said, question.rule)))
+    fields = Fields(updated_fields(entry.fields, fresh))
+    rule = rule_for(question.rule, request, entry.status, fields)
+    directives = governing_directives(fields, rule)
+    entry.set_fields(fields)
+    # How old it is, this message alone says.
+    lasting = [line for line in fields if line[0].lower() != b"date"]
+    own = [line for line in lines if line[0].lower() in OF_ONE_MESSAGE]
+    set_times(entry, Fields([*lasting, *own]), directives, rule, times)
+    entry.tags = tags_of(fields)
+    entry.purge_seq = purge_seq
+    if variant_names(fields, directives, rule) != entry.vary:
+        return False
+    allowed, _reason = may_store(request, entry.status, fields, directives, rule)
+    return allowed

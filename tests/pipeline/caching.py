@@ -1,0 +1,37 @@
+"""A client whose requests go through a cache to a real upstream, and a clock that a test turns."""
+
+from proxy.cache.memory import MemoryStore
+from proxy.cache.tiered import NoPurges, Tiered
+from proxy.pipeline.forward import forward
+from proxy.pipeline.lookup import lookup
+from proxy.pipeline.site import Route
+from proxy.rules.cache_rule import CacheRule
+from tests.pipeline.upstreams import Client, Server
+
+
+def cached(server: Server, rule: CacheRule | None = None) -> Client:
+    """Return a client with a cache of its own before `server`."""
+    client = Client(server, step=lookup)
+    route = client.route
+    route.cache = rule or CacheRule()
+    route.bare = bare = Route("test", forward)
+    bare.group = route.group
+    bare.buffer_response = 0
+    client.wire.site.cache = Tiered(MemoryStore(1 << 20), None, NoPurges(), 1 << 18)
+    return client
+
+
+def another(client: Client) -> Client:
+    """Return a second client of the same worker."""
+    other = Client.__new__(Client)
+    other.group = client.group
+    other.wire = client.wire.beside()
+    other.route = client.route
+    other.transport = other.wire.transport
+    return other
+
+
+def answer(fields: bytes, content: bytes = b"hello", status: bytes = b"200 OK") -> bytes:
+    """Write an answer of an upstream; `fields` without the last line end."""
+    more = fields + b"\r\n" if fields else b""
+    return b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n%b" % (status, more, len(content), content)
