@@ -108,7 +108,7 @@ class DiskStore:
             os.close(descriptor)
             return LATER
         try:
-            loaded = disk_work.load(descriptor, self._object_bytes, NOWAIT)
+            loaded = disk_work.load_now(descriptor, self._object_bytes)
         except (StoredContentError, OSError) as error:
             self._missed(name, error)
             return None

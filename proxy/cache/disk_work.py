@@ -1,6 +1,6 @@
 """What is done with the files of entries, one at a time or a batch: load, store, refresh, remove.
 
-Blocking, so called in threads; `load` with NOWAIT is for the event loop.
+Blocking, so called in threads; `load_now` is for the event loop.
 """
 
 import logging
@@ -8,14 +8,14 @@ import os
 import secrets
 import threading
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
 from proxy.cache import codec, disk_file, disk_folder
 from proxy.cache.codec import Head, MarkerHead
 from proxy.cache.disk_file import Layout
-from proxy.cache.disk_reader import read_into
+from proxy.cache.disk_reader import NOWAIT, read_into
 from proxy.cache.memory import MAX_LISTS
 from proxy.cache.store import LATER, Later, Marker
 from proxy.errors import StoredContentError
@@ -85,12 +85,20 @@ class Drop(NamedTuple):
 Job = Put | Refresh | Mark | Drop
 
 
-def load(descriptor: int, most_bytes: int, flags: int = 0) -> Loaded | MarkerHead | Later:
-    """Read an open file, with its content up to `most_bytes` of it.
+def load(descriptor: int, most_bytes: int) -> Loaded | MarkerHead:
+    """Read an open file, with its content if that is no more than `most_bytes`.
 
-    Returns LATER when `flags` forbid to wait for what is needed. Raises StoredContentError and
-    OSError.
+    Raises StoredContentError, OSError.
     """
+    return cast("Loaded | MarkerHead", _load(descriptor, most_bytes, 0))
+
+
+def load_now(descriptor: int, most_bytes: int) -> Loaded | MarkerHead | Later:
+    """As `load`, and LATER instead of waiting for the disk; only where there is NOWAIT."""
+    return _load(descriptor, most_bytes, NOWAIT)
+
+
+def _load(descriptor: int, most_bytes: int, flags: int) -> Loaded | MarkerHead | Later:
     view = _landing.view
     view = view[: read_into(descriptor, view, 0, flags)]
     if flags and len(view) < disk_file.PROLOGUE_BYTES:
@@ -154,10 +162,9 @@ def load_named(root: str, name: bytes, most_bytes: int) -> Loaded | MarkerHead |
     except FileNotFoundError:
         return None
     try:
-        loaded = load(descriptor, most_bytes)
+        return load(descriptor, most_bytes)
     finally:
         os.close(descriptor)
-    return None if isinstance(loaded, Later) else loaded
 
 
 def read_head(path: str) -> Head | MarkerHead:
@@ -170,11 +177,7 @@ def read_head(path: str) -> Head | MarkerHead:
         loaded = load(descriptor, -1)
     finally:
         os.close(descriptor)
-    if isinstance(loaded, Loaded):
-        return loaded.head
-    if isinstance(loaded, Later):
-        raise StoredContentError("it cannot be read")
-    return loaded
+    return loaded.head if isinstance(loaded, Loaded) else loaded
 
 
 def do_all(root: str, jobs: Sequence[Job]) -> list[int | OSError]:

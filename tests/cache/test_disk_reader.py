@@ -337,6 +337,20 @@ async def test_an_error_after_the_first_chunk_is_looked_into_by_a_thread(
     assert (await taken(source)).body == CONTENT
 
 
+async def test_a_file_whose_start_is_damaged_under_way_is_removed(
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = await stored(store)
+    not_cached(monkeypatch)
+    path = place(store)
+    path.write_bytes(bytes(path.stat().st_size))
+    taker = await taken(body.source())
+    assert isinstance(taker.error, StoredContentError)
+    assert taker.body == b""
+    await store.flush()
+    assert not path.exists()
+
+
 async def test_damage_that_a_thread_finds_for_nobody_is_removed_all_the_same(
     store: DiskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
