@@ -17,8 +17,11 @@ from aiofiles.os import wrap
 from proxy.cache import codec, disk_file, disk_folder
 from proxy.cache.codec import Now
 from proxy.cache.disk_file import BLOCK_BYTES, Layout
+from proxy.cache.disk_reader import DiskBody, DiskSource
 from proxy.cache.entry import Entry, StoredBody
-from proxy.message import Fields
+from proxy.errors import StoredContentError
+from proxy.message import Fields, Source
+from proxy.rules.ranges import Span
 
 log = logging.getLogger("proxyd.cache")
 
@@ -59,6 +62,7 @@ class DiskWriter:
         "_entry",
         "_file",
         "_host",
+        "_is_committed",
         "_is_done",
         "_is_pressed",
         "_name",
@@ -79,9 +83,36 @@ class DiskWriter:
         self._waiting_bytes = 0
         self._is_pressed = False
         self._is_done = False
+        self._is_committed = False
         self._task: asyncio.Task[None] | None = None
         self._file = _File(host.root, codec.encode(entry, host.now()))
         self.size_bytes = 0
+
+    @property
+    def written_bytes(self) -> int:
+        """How much can be read back with `read_back`."""
+        return self.size_bytes if self._is_committed else self._file.written * BLOCK_BYTES
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the content will never be kept."""
+        return self._is_done and not self._is_committed
+
+    def read_back(self, span: Span) -> Source:
+        """Return a source of content that is written already. Raises StoredContentError."""
+        if self._is_committed:
+            body = self._entry.body
+            if isinstance(body, bytes):
+                raise StoredContentError("it is not on the disk")
+            return body.source([span])
+        try:
+            # Its own: the writer closes, and names the file, when it is done.
+            descriptor = os.dup(self._file.descriptor)
+        except OSError as error:
+            raise StoredContentError(f"it cannot be read back: {error.strerror}") from None
+        host = self._host
+        written = DiskBody("", self._file.layout, span.stop, host.executor, log.warning)
+        return DiskSource(written, descriptor, [span])
 
     def write(self, data: bytes) -> bool:
         """Take the next bytes; False when much is waiting, until `drained` is called.
@@ -123,6 +154,7 @@ class DiskWriter:
         entry.body = host.body_of(self._name, self._file.layout, self.size_bytes)
         entry.size_bytes = self.size_bytes
         entry.set_fields(entry.fields)
+        self._is_committed = True
         host.kept(entry, self._name, file_bytes)
         return entry
 
@@ -168,16 +200,17 @@ class _File:
     def __init__(self, root: str, head: bytes) -> None:
         self.layout = disk_file.roomy_layout(secrets.token_bytes(disk_file.ID_BYTES), head)
         self._root = root
-        self._descriptor = -1
+        self.descriptor = -1
+        self.written = 0  # blocks
         self._path = ""
         self._blocks = 0
         self._carry = b""
 
     def add(self, parts: list[bytes], *, is_last: bool = False) -> None:
         """Append content in whole blocks, and keep the rest for the next time."""
-        if self._descriptor < 0:
-            self._descriptor, self._path = disk_folder.create(self._root, lock=True)
-            os.lseek(self._descriptor, self.layout.content_at, os.SEEK_SET)
+        if self.descriptor < 0:
+            self.descriptor, self._path = disk_folder.create(self._root, lock=True)
+            os.lseek(self.descriptor, self.layout.content_at, os.SEEK_SET)
         data = memoryview(b"".join((self._carry, *parts)))
         stop = len(data) if is_last else len(data) - len(data) % BLOCK_BYTES
         out: list[bytes | memoryview] = []
@@ -186,7 +219,9 @@ class _File:
                 self.layout, self._blocks, data[first : min(stop, first + BLOCK_BYTES)]
             )
             self._blocks += 1
-        disk_folder.write_all(self._descriptor, out)
+        disk_folder.write_all(self.descriptor, out)
+        if not is_last:  # the last block may be shorter, and is read back from the named file
+            self.written = self._blocks
         self._carry = bytes(data[stop:])
 
     def finish(self, head: bytes, name: bytes) -> int:
@@ -198,9 +233,9 @@ class _File:
             self.discard()
             return 0
         start = disk_file.prologue(self.layout) + disk_file.slot(self.layout, 0, 1, head)
-        os.pwrite(self._descriptor, start, 0)
-        file_bytes = os.lseek(self._descriptor, 0, os.SEEK_CUR)
-        os.ftruncate(self._descriptor, file_bytes)
+        os.pwrite(self.descriptor, start, 0)
+        file_bytes = os.lseek(self.descriptor, 0, os.SEEK_CUR)
+        os.ftruncate(self.descriptor, file_bytes)
         disk_folder.place(self._root, self._path, name)
         self._path = ""
         self.discard()
@@ -211,8 +246,8 @@ class _File:
         if self._path:
             path, self._path = self._path, ""
             disk_folder.unlink(path)
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
+        if self.descriptor >= 0:
+            descriptor, self.descriptor = self.descriptor, -1
             os.close(descriptor)
 
 

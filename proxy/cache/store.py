@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from proxy.cache.entry import Entry
-from proxy.message import Fields
+from proxy.message import Fields, Source
+from proxy.rules.ranges import Span
 
 
 class Marker:
@@ -35,6 +36,17 @@ class Writer(Protocol):
 
     def write(self, data: bytes) -> bool:
         """Take the next bytes; False when much is waiting, until `drained` is called."""
+
+    @property
+    def written_bytes(self) -> int:
+        """How much can be read back."""
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether it keeps nothing any more."""
+
+    def read_back(self, span: Span) -> Source:
+        """Return a source of content that is written. Raises StoredContentError."""
 
     async def commit(self, trailers: Fields | None = None) -> Entry | None:
         """Make it an entry that others find; None when it could not be kept."""

@@ -4,12 +4,13 @@
 numbers; what has to look further says so with LATER.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from proxy.cache.entry import Entry
 from proxy.cache.flights import Flights
 from proxy.cache.memory import MemoryStore, Variants
-from proxy.cache.store import Later, Marker, Store
+from proxy.cache.store import Later, Marker, Store, Writer
 
 
 class Selector(Protocol):
@@ -53,7 +54,7 @@ class NoPurges:
 class Tiered:
     """Finds and keeps entries."""
 
-    __slots__ = ("disk", "flights", "get", "memory", "memory_object_bytes", "purges", "touch")
+    __slots__ = ("disk", "flights", "get", "memory", "memory_object_bytes", "purges")
 
     def __init__(
         self,
@@ -66,9 +67,8 @@ class Tiered:
         self.disk = disk
         self.purges = purges
         self.memory_object_bytes = memory_object_bytes
-        # As methods of ours they would cost every hit a call more.
+        # As a method of ours it would cost every hit a call more.
         self.get = memory.get
-        self.touch = memory.touch
         self.flights: Flights[Any] = Flights()
 
     def chosen(self, held: Variants, selector: Selector) -> Entry | None:
@@ -88,10 +88,19 @@ class Tiered:
 
     def keep(self, entry: Entry) -> None:
         """Store an entry whose content is in memory, or the new head of one that is stored."""
-        if isinstance(entry.body, bytes):
-            self.memory.put(entry)
+        self.memory.put(entry)
         if self.disk is not None:
             self.disk.put(entry)
+
+    def touch(self, entry: Entry, now: float) -> None:
+        """Learn that `entry` was used; called when `now` has reached its `touch_at`."""
+        self.memory.touch(entry, now)
+        if self.disk is not None:
+            self.disk.touch(entry)
+
+    def begin(self, entry: Entry, drained: Callable[[], None]) -> Writer | None:
+        """Begin to store content that is too large for memory; None when that is not possible."""
+        return None if self.disk is None else self.disk.begin(entry, drained)
 
     def remove(self, entry: Entry) -> None:
         """Give up an entry, wherever it is."""
@@ -144,7 +153,6 @@ class Tiered:
         return [entry, *(other for other in others if other is not entry)]
 
     def _raise(self, entry: Entry) -> Entry:
-        """Keep in memory what was found on the disk, when it is all here."""
-        if isinstance(entry.body, bytes):
-            self.memory.put(entry)
+        """Keep in memory what was found on the disk: its content, or where that is."""
+        self.memory.put(entry)
         return entry

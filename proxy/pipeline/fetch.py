@@ -149,7 +149,7 @@ class Fetch:
     def streams_for(self, question: Question, now: float) -> bool:
         """Whether its answer is coming, is for `question`, and is here from its beginning."""
         entry, growing = self._entry, self._growing
-        if entry is None or growing is None or not growing.keeping or growing.ended:
+        if entry is None or growing is None or not growing.keeping:
             return False
         if now >= entry.fresh_until or entry.no_cache:
             return False
@@ -228,6 +228,10 @@ class Fetch:
                 raise
         if self._body_error is not None:
             raise self._body_error
+        if growing is not None and growing.writer is not None:
+            entry = await growing.writer.commit(growing.trailers)
+            if entry is not None:
+                self._cache.memory.put(entry)
 
     async def tunnel(self, response: Response, upstream: asyncio.Transport, early: bytes) -> None:
         """Nothing that is fetched is upgraded."""
@@ -339,8 +343,10 @@ class Fetch:
         if streams:
             self._growing = Growing(
                 body,  # type: ignore[arg-type]  # it streams
-                self._cache.memory_object_bytes,
+                min(self._cache.memory_object_bytes, self._question.rule.largest_bytes),
                 self._body_ended,
+                begin=lambda drained: self._cache.begin(entry, drained),
+                largest_bytes=self._question.rule.largest_bytes,
             )
         else:
             entry.body = body if isinstance(body, bytes) else b""
@@ -362,7 +368,7 @@ class Fetch:
             waiting.go_on(self._giving(waiting, entry, given))
         if self._growing is not None:
             self._growing.start()
-            return self._growing.ended
+            return self._growing.ended and self._growing.writer is None
         return True
 
     def _giving(self, waiting: Waiting, entry: Entry, given: Response) -> Step:
@@ -401,7 +407,8 @@ class Fetch:
             self._cache.keep(entry)
         if growing is not None:
             self._body_error = growing.error
-        self._cache.flights.remove(self)
+        if growing is None or growing.writer is None:
+            self._cache.flights.remove(self)  # else when that has named the file
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
 

@@ -4,10 +4,11 @@ import secrets
 from time import time
 
 from proxy.cache.entry import Entry
-from proxy.errors import RangeNotSatisfiableError
+from proxy.errors import RangeNotSatisfiableError, StoredContentError
 from proxy.message import Response, Source
 from proxy.pipeline.client_fields import client_fields
 from proxy.pipeline.exchange import Exchange, Step
+from proxy.pipeline.forward import forward
 from proxy.pipeline.question import Question
 from proxy.pipeline.respond import respond
 from proxy.rules import cache_status
@@ -59,9 +60,15 @@ def serve(exchange: Exchange, question: Question, entry: Entry, now: float, memb
 
 def serve_as(exchange: Exchange, question: Question, entry: Entry, response: Response) -> Step:
     """Answer with an entry, of which `response` is the whole, for this client or for all."""
-    if not question.plain:
-        return serve_part(exchange, entry, response)
-    exchange.response = response if response.body is not None else with_body(entry, response)
+    try:
+        if not question.plain:
+            return serve_part(exchange, entry, response)
+        exchange.response = response if response.body is not None else with_body(entry, response)
+    except StoredContentError:  # the disk has lost it, or made room
+        if exchange.site.cache is not None:
+            exchange.site.cache.memory.remove(entry)
+        exchange.passed = cache_status.MISS
+        return forward
     return respond
 
 

@@ -1,5 +1,6 @@
 """A client whose requests go through a cache to a real upstream, and a clock that a test turns."""
 
+from proxy.cache.entry import Entry
 from proxy.cache.memory import MemoryStore
 from proxy.cache.tiered import NoPurges, Tiered
 from proxy.pipeline.forward import forward
@@ -29,6 +30,27 @@ def another(client: Client) -> Client:
     other.route = client.route
     other.transport = other.wire.transport
     return other
+
+
+def held(client: Client) -> Entry | None:
+    """Return the only entry in memory."""
+    cache = client.wire.site.cache
+    assert cache is not None
+    entries = cache.memory.entries()
+    assert len(entries) < 2
+    return entries[0] if entries else None
+
+
+def later(client: Client, seconds: float) -> None:
+    """Let so much time pass for what is stored: everything began so much earlier."""
+    cache = client.wire.site.cache
+    assert cache is not None
+    for entry in cache.memory.entries():
+        entry.born_at -= seconds
+        entry.fresh_until -= seconds
+        entry.swr_until -= seconds
+        entry.sie_until -= seconds
+        entry.keep_until -= seconds
 
 
 def answer(fields: bytes, content: bytes = b"hello", status: bytes = b"200 OK") -> bytes:
