@@ -8,18 +8,20 @@ from typing import assert_never
 from proxy.clock import Clock
 from proxy.config.backends import App, Upstream
 from proxy.config.routes import FilesRoute, ToRoute
-from proxy.config.schema import Config
+from proxy.config.schema import Config, Listen
 from proxy.files.catalog import Catalog
 from proxy.files.memory import FileMemory
 from proxy.files.options import CatalogOptions
 from proxy.message import FieldLine
 from proxy.observe.access_log import AccessLog
+from proxy.pipeline.exchange import OPEN, Entrance
 from proxy.pipeline.forward import forward
 from proxy.pipeline.site import Route, Site
 from proxy.pipeline.static import static
 from proxy.protocol.service import ClientLimits
+from proxy.protocol.tls import Policy
 from proxy.rules.forwarding import TrustedNetworks
-from proxy.upstream.address import Address, UnixAddress
+from proxy.upstream.address import Address, TcpAddress, UnixAddress
 from proxy.upstream.group import Group
 from proxy.upstream.options import GroupOptions
 from proxy.upstream.resolve import Resolver
@@ -94,6 +96,8 @@ def client_limits(config: Config) -> ClientLimits:
         chunk_line_bytes=limits.chunk_line,
         trailer_bytes=limits.trailers,
         pipeline_bytes=limits.pipeline_buffer,
+        handshakes=limits.handshakes,
+        handshake_timeout_s=timeouts.handshake,
         header_timeout_s=timeouts.header,
         body_timeout_s=timeouts.body,
         keepalive_timeout_s=timeouts.keepalive,
@@ -101,6 +105,31 @@ def client_limits(config: Config) -> ClientLimits:
         linger_timeout_s=timeouts.linger,
         worker_connections=config.server.worker_connections,
     )
+
+
+def tls_policy(listen: Listen) -> Policy:
+    """Return what a listener with TLS asks of its clients."""
+    asks = "none" if listen.client_ca is None else listen.client_certificate
+    return Policy(profile=listen.tls_profile, client_certificate=asks)
+
+
+def entrance(config: Config, listen: Listen) -> Entrance:
+    """Return what holds for every request of a listener."""
+    if listen.tls is not None:
+        if listen.hsts is None:
+            return OPEN
+        return Entrance(hsts_line=b"Strict-Transport-Security: %b\r\n" % listen.hsts.encode())
+    if listen.https_redirect is True:
+        return Entrance(https_port=https_port(config))
+    return Entrance(https_port=listen.https_redirect) if listen.https_redirect else OPEN
+
+
+def https_port(config: Config) -> int:
+    """Return the port of the first listener with TLS, or the one that browsers take for granted."""
+    for listen in config.listen:
+        if listen.tls is not None and isinstance(listen.address, TcpAddress):
+            return listen.address.port or 443
+    return 443
 
 
 def temp_folder(config: Config) -> Path:

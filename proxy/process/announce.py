@@ -18,6 +18,7 @@ def announce(
     """Print to standard error: a table on a terminal, plain lines elsewhere."""
     rows = [
         *(("listening", url, "") for url in urls),
+        *_trust(config),
         *_routes(config),
         *((child.program.name, "", f"pid {child.pid}") for child in [*apps, *workers]),
         ("master", "", f"pid {os.getpid()}"),
@@ -37,6 +38,14 @@ def announce(
     console.print(f"\n[bold green]proxyd runs.[/] Point the browser to {escape(urls[0])}\n")
     console.print(table)
     console.print("\nCtrl-C ends every process.\n", style="dim")
+
+
+def _trust(config: Config) -> list[tuple[str, str, str]]:
+    if all(listen.tls != "internal" for listen in config.listen):
+        return []
+    from proxy.process.authority import how_to_trust
+
+    return [("to trust", "its https:", how_to_trust(config))]
 
 
 def _routes(config: Config) -> list[tuple[str, str, str]]:

@@ -18,11 +18,13 @@ from proxy.config.schema import Config
 from proxy.errors import StartError
 from proxy.process import apps
 from proxy.process.apps import AppProgram
+from proxy.process.certificates import Certificates
 from proxy.process.children import Child
 from proxy.process.health import check_health
 from proxy.process.listeners import Listeners
 from proxy.process.privileges import Identity, make_folder
 from proxy.process.workers import WorkerProgram
+from proxy.protocol.ticket_keys import TicketSecret
 
 Stop = Literal["fast", "graceful"]
 Tell = Callable[[str], None]
@@ -45,6 +47,7 @@ class Generation:
         folder: Path,
         identity: Identity | None,
         worker_command: Sequence[str],
+        ticket_secret: TicketSecret,
     ) -> None:
         self.number = number
         self.config = config
@@ -53,6 +56,8 @@ class Generation:
         self.workers: list[Child] = []
         self._programs: list[AppProgram] = []
         self._worker_programs: list[WorkerProgram] = []
+        self._certificates = Certificates(config, ticket_secret)
+        self._watching: asyncio.Task[None] | None = None
         self._folder = folder
         self._identity = identity
         self._worker_command = worker_command
@@ -69,6 +74,7 @@ class Generation:
         output of the application that failed; then, as after a cancellation, everything is ended.
         """
         try:
+            self._certificates.load()
             make_folder(self._folder, 0o700, self._identity)
             await self._start_apps(tell, healthy)
             await self._start_workers(tell)
@@ -114,6 +120,7 @@ class Generation:
                 config=self.config,
                 listeners=self.listeners.of_worker(number),
                 apps=sockets,
+                certificates=self._certificates,
                 identity=self._identity,
             )
             for number in range(self.config.server.worker_count())
@@ -128,12 +135,19 @@ class Generation:
             child.watch()
         for program in self._worker_programs:
             program.accept()
+        self._watching = asyncio.create_task(self._certificates.watch(self._renew_certificates))
+
+    def _renew_certificates(self) -> None:
+        for program in self._worker_programs:
+            program.renew_certificates()
 
     async def end(self, stop: Stop) -> None:
         """End every process: workers first, for their requests need the applications.
 
         May be called again with "fast" while a graceful end takes its time.
         """
+        if self._watching is not None:
+            self._watching.cancel()
         if stop == "graceful":
             grace_s = self.config.timeouts.shutdown + CUT_OFF_S
             await _stop_all(self.workers, signal.SIGQUIT, grace_s)

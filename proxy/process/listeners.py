@@ -86,7 +86,11 @@ class Listeners:
 
     def urls(self) -> list[str]:
         """Return where each address can be reached, the ports that the system chose included."""
-        return [url_of(row[0]) for bound in self.bound for row in bound.rows]
+        return [
+            url_of(row[0], "https" if listen.tls is not None else "http")
+            for bound, listen in zip(self.bound, self._listens, strict=True)
+            for row in bound.rows
+        ]
 
     def close(self, but: Iterable[Bound] = ()) -> None:
         """Close all sockets and remove their files, except what is `but` held."""

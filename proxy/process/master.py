@@ -33,6 +33,7 @@ from proxy.process.notify import Notifier
 from proxy.process.privileges import Identity, give_log, runtime_identity
 from proxy.process.state import State
 from proxy.process.status import status_of
+from proxy.protocol.ticket_keys import TicketSecret
 
 # "-P" keeps a proxy.py in the working directory from standing in for this package.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "proxy.process.worker")
@@ -99,6 +100,7 @@ class Master:
         self._identity = identity
         self._error_log = error_log
         self._worker_command = worker_command
+        self._ticket_secret = TicketSecret.new(time.time())
         self._notifier = Notifier(os.environ)
         self._state = State(config.server.state_dir, identity)
         self._draining: dict[Generation, asyncio.Task[None]] = {}
@@ -218,6 +220,7 @@ class Master:
             folder=self._state.of_generation(number),
             identity=self._identity,
             worker_command=self._worker_command,
+            ticket_secret=self._ticket_secret,
         )
 
     async def reload(self, tell: Tell) -> Outcome:

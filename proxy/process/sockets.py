@@ -16,6 +16,7 @@ from proxy.errors import StartError
 from proxy.upstream.address import Address, TcpAddress, UnixAddress
 
 BALANCES_BY_PORT = sys.platform == "linux"
+DEFAULT_PORT = {"http": 80, "https": 443}
 
 
 def bind_unix(path: Path) -> socket.socket:
@@ -197,7 +198,7 @@ def _addresses_command() -> str:
     return "ip address" if sys.platform == "linux" else "ifconfig"
 
 
-def url_of(sock: socket.socket) -> str:
+def url_of(sock: socket.socket, scheme: str = "http") -> str:
     """Return what a person types to reach a listening socket."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
@@ -205,4 +206,4 @@ def url_of(sock: socket.socket) -> str:
     host, port = name[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     host = f"[{host}]" if ":" in host else host
-    return f"http://{host}" + ("" if port == 80 else f":{port}")
+    return f"{scheme}://{host}" + ("" if port == DEFAULT_PORT[scheme] else f":{port}")

@@ -23,13 +23,14 @@ from typing import TypedDict
 import uvloop
 
 from proxy.clock import Clock
-from proxy.compose import Parts, client_limits
+from proxy.compose import Parts, client_limits, entrance
 from proxy.config.load import parse
 from proxy.config.schema import Config
 from proxy.errors import ProxydError
 from proxy.observe.logs import ErrorLog, configure
 from proxy.process.pulse import BEAT, BEAT_S, DUMP_SIGNAL, READY
-from proxy.process.workers import ACCEPT
+from proxy.process.worker_tls import WorkerTls
+from proxy.process.workers import ACCEPT, LINE_BYTES, TLS
 from proxy.protocol.deadlines import Deadlines
 from proxy.protocol.listener import listen
 from proxy.protocol.service import Service
@@ -57,6 +58,7 @@ class Document(TypedDict):
     worker: int
     listeners: list[Listener]
     apps: dict[str, list[str]]
+    tls: str
     pulse_fd: int
 
 
@@ -91,6 +93,7 @@ class Worker:
         self.clock = Clock()
         sockets = {name: [Path(path) for path in paths] for name, paths in document["apps"].items()}
         self.parts = Parts(config, sockets, self.clock)
+        self.tls = WorkerTls(config, document["tls"])
         self.servers: list[asyncio.Server] = []
         self.stopping: asyncio.Future[float] | None = None
         self.accepting = asyncio.Event()
@@ -137,7 +140,12 @@ class Worker:
             sock.setblocking(False)
             self.servers.append(
                 await listen(
-                    service, sock, proxy_protocol=given.proxy_protocol, backlog=given.backlog
+                    service,
+                    sock,
+                    backlog=given.backlog,
+                    proxy_protocol=given.proxy_protocol,
+                    contexts=self.tls.contexts.get(listener["index"]),
+                    entrance=entrance(self.config, given),
                 )
             )
 
@@ -154,13 +162,16 @@ class Worker:
         loop.add_reader(sys.stdin.fileno(), self._life_line)
 
     def _life_line(self) -> None:
-        data = os.read(sys.stdin.fileno(), 1024)
+        data = os.read(sys.stdin.fileno(), 65536)
         if not data:
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
             self._stop(0.0)
-        *lines, self.heard = (self.heard + data)[-1024:].split(b"\n")
-        if ACCEPT.rstrip() in lines:
-            self.accepting.set()
+        *lines, self.heard = (self.heard + data)[-LINE_BYTES:].split(b"\n")
+        for line in lines:
+            if line == ACCEPT.rstrip():
+                self.accepting.set()
+            elif line.startswith(TLS):
+                self.tls.take(line[len(TLS) :])
 
     def _stop(self, grace_s: float) -> None:
         if self.stopping is None:
@@ -185,6 +196,7 @@ class Worker:
             duties: list[Callable[[], None]] = [
                 self.clock.tick,
                 partial(service.deadlines.sweep, now),
+                partial(self.tls.tick, self.clock.now),
             ]
             duties += [partial(group.sweep, now) for group in self.parts.groups.values()]
             if now >= flush_at:

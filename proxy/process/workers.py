@@ -10,10 +10,14 @@ from pathlib import Path
 from socket import socket
 
 from proxy.config.schema import Config
+from proxy.process.certificates import Certificates
 from proxy.process.privileges import Identity
 from proxy.process.pulse import DUMP_SIGNAL, Pulse
 
 ACCEPT = b"accept\n"
+TLS = b"tls "
+# The longest line: the certificates of a thousand sites.
+LINE_BYTES = 16 * 1024 * 1024
 # It reads proxy.toml and looks into the folders of static files; nothing that takes long.
 _START_TIMEOUT_S = 60.0
 # What the stack of every thread takes to be written before the process is killed.
@@ -26,7 +30,8 @@ class WorkerProgram:
     The process gets one line of JSON on standard input: `config`, the path of proxy.toml, and
     `config_text`, what the master read there; `worker`, its number from 0; `listeners`, descriptors
     with the index of their [[listen]]; `apps`, the sockets of each application; `pulse_fd`, where
-    it says READY (see pulse.py). It accepts once it has read ACCEPT.
+    it says READY (see pulse.py); `tls`, a TlsDocument. It accepts once it has read ACCEPT; a line
+    that begins with TLS has the certificates that have changed.
     """
 
     def __init__(
@@ -37,12 +42,14 @@ class WorkerProgram:
         config: Config,
         listeners: Sequence[tuple[int, socket]],
         apps: Mapping[str, Sequence[Path]],
+        certificates: Certificates,
         identity: Identity | None,
     ) -> None:
         self.name = f"worker {number + 1}"
         self.start_timeout_s = _START_TIMEOUT_S
         self._command = command
         self._identity = identity
+        self._certificates = certificates
         self._heartbeat_s = config.timeouts.heartbeat
         self._descriptors = [sock.fileno() for _, sock in listeners]
         self._pulse: Pulse | None = None
@@ -76,9 +83,12 @@ class WorkerProgram:
     async def ready(self, process: Process) -> None:
         """Hand over what the worker needs, and return when it has said READY."""
         self._process = process
-        self._say(json.dumps(self._document).encode() + b"\n")
+        tls = self._certificates.encoded
+        self._say(json.dumps(self._document | {"tls": tls.decode()}).encode() + b"\n")
         if self._pulse is not None:
             await self._pulse.ready.wait()
+        if tls != self._certificates.encoded:
+            self.renew_certificates()
         if self._accepts:
             self._say(ACCEPT)
 
@@ -86,6 +96,11 @@ class WorkerProgram:
         """Let the worker accept connections, and each successor as soon as it is ready."""
         self._accepts = True
         self._say(ACCEPT)
+
+    def renew_certificates(self) -> None:
+        """Hand over the certificates that have changed, unless the worker is still to start."""
+        if self._pulse is not None and self._pulse.ready.is_set():
+            self._say(TLS + self._certificates.encoded + b"\n")
 
     def _say(self, line: bytes) -> None:
         """Write to the life line; a worker that died already does not mind."""

@@ -9,10 +9,10 @@ round trips, and one that is not stays as long as it may.
 
 import asyncio
 import logging
+import ssl
 from typing import TYPE_CHECKING
 
 from proxy.pipeline.exchange import Peer
-from proxy.protocol.client_certificate import identity_fields
 from proxy.protocol.http1 import Http1
 
 if TYPE_CHECKING:
@@ -27,9 +27,10 @@ class Handshake(asyncio.Protocol):
 
     __slots__ = (
         "ahead",
-        "asks_certificate",
         "connection",
         "early",
+        "front",
+        "identify",
         "peer",
         "service",
         "transport",
@@ -37,18 +38,20 @@ class Handshake(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, service: "Service", peer: Peer, ahead: bytes = b"") -> None:
+    def __init__(
+        self, service: "Service", peer: Peer, contexts: "Contexts", ahead: bytes = b""
+    ) -> None:
         self.service = service
         self.peer = peer
         self.ahead = ahead
-        self.asks_certificate = False
+        self.identify = contexts.identify
+        self.front = contexts.front
         self.early = b""
         self.connection: Http1 | None = None
 
-    def begin(self, transport: asyncio.Transport, contexts: "Contexts") -> None:
+    def begin(self, transport: asyncio.Transport) -> None:
         """Start; `ahead` is what was read from `transport` already."""
         self.transport = transport
-        self.asks_certificate = contexts.policy.client_certificate != "none"
         service = self.service
         waiting = service.handshakes
         if len(waiting) >= service.limits.handshakes:
@@ -61,7 +64,7 @@ class Handshake(asyncio.Protocol):
             service.loop.start_tls(
                 transport,
                 self,
-                contexts.front,
+                self.front,
                 server_side=True,
                 ssl_handshake_timeout=limits.handshake_timeout_s,
                 ssl_shutdown_timeout=limits.send_timeout_s,
@@ -110,10 +113,9 @@ class Handshake(asyncio.Protocol):
         """Let the connection speak HTTP, beginning with what came early."""
         peer = self.peer
         peer.scheme = b"https"
-        if self.asks_certificate:
-            peer.certificate = identity_fields(
-                transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            )
+        if self.identify is not None:
+            connected: ssl.SSLObject = transport.get_extra_info("ssl_object")
+            peer.certificate = self.identify(connected.getpeercert(binary_form=True))
         self.connection = connection = Http1(self.service, peer)
         transport.set_protocol(connection)
         connection.connection_made(transport)

@@ -70,7 +70,7 @@ def enter(
     """Let `transport` speak TLS or HTTP from here on; `ahead` was read from it already."""
     peer.entrance = door.entrance
     if door.contexts is not None:
-        Handshake(service, peer, ahead).begin(transport, door.contexts)
+        Handshake(service, peer, door.contexts, ahead).begin(transport)
         return
     connection = Http1(service, peer)
     transport.set_protocol(connection)

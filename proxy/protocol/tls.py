@@ -9,12 +9,13 @@ import logging
 import os
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Literal
 
 import msgspec
 
+from proxy.message import FieldLine
 from proxy.protocol.ticket_keys import TicketSecret, set_ticket_key
 
 log = logging.getLogger("proxyd.tls")
@@ -47,6 +48,14 @@ class Material(msgspec.Struct, frozen=True):
     client_ca: str = ""
 
 
+class TlsDocument(msgspec.Struct, frozen=True):
+    """What the master says to a worker: the secret of tickets, material by [[listen]]'s index."""
+
+    secret: bytes
+    day: int
+    listeners: Mapping[int, Material]
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What one listener asks of its clients."""
 
@@ -57,21 +66,35 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 class Contexts:
     """The contexts of a listener; `front` is the one with which a handshake begins.
 
-    `shares_tickets` says whether sessions can be resumed with other workers.
+    `identify` says who a client is by its certificate in DER, where the listener asks for one;
+    `shares_tickets` whether sessions can be resumed with other workers.
     """
 
-    __slots__ = ("_by_name", "_material", "_policy", "_purpose", "_secret", "front", "policy",
-                 "shares_tickets")  # fmt: skip
+    __slots__ = (
+        "_by_name",
+        "_policy",
+        "_purpose",
+        "_secret",
+        "front",
+        "identify",
+        "shares_tickets",
+    )
 
     def __init__(self, policy: Policy, material: Material, secret: TicketSecret) -> None:
-        self.policy = policy
+        self._policy = policy
         self._secret = secret
+        self.identify: Callable[[bytes | None], tuple[FieldLine, ...]] | None = None
+        if policy.client_certificate != "none":
+            # Here, because it needs a library that a worker without such clients need not load.
+            from proxy.protocol.client_certificate import identity_fields
+
+            self.identify = identity_fields
         self.load(material)
 
     def load(self, material: Material) -> None:
         """Serve new connections with this from now on; raises ssl.SSLError, and changes nothing."""
         made = [
-            (certificate, make_context(self.policy, certificate, material.client_ca))
+            (certificate, make_context(self._policy, certificate, material.client_ca))
             for certificate in material.certificates
         ]
         by_name: dict[str, ssl.SSLContext] = {}
@@ -86,7 +109,7 @@ class Contexts:
         self._by_name = by_name
         # A ticket vouches for a client's certificate without asking again, so it must not be one
         # of a listener that asks for less (as in CVE-2025-23419), or of other authorities.
-        self._purpose = repr((self.policy, material.client_ca)).encode()
+        self._purpose = repr((self._policy, material.client_ca)).encode()
         self.renew_tickets()
 
     def renew_tickets(self) -> None:
