@@ -268,9 +268,8 @@ class Index:
             for id_, head in described:
                 database.execute(_DESCRIBE, (*head[:-1], id_))
                 database.execute("DELETE FROM tag WHERE entry = ?", [id_])
-                database.executemany(
-                    "INSERT OR IGNORE INTO tag VALUES (?, ?)", [(tag, id_) for tag in head.tags]
-                )
+                for tag in head.tags:
+                    database.execute("INSERT OR IGNORE INTO tag VALUES (?, ?)", [tag, id_])
 
     def keep(self, id_: int, until: int) -> None:
         """Note a later end of an entry's time."""

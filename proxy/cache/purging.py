@@ -14,7 +14,7 @@ from proxy.cache.purges import PURGES, Kind, Verdict
 
 _MARK = "purged"
 # Candidates in a page, and rows that are looked through for one: some milliseconds.
-_PAGE_ROWS = 200
+_PAGE_ROWS = 100
 _WINDOW_ROWS = 5000
 
 

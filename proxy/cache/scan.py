@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from proxy.cache.index import Found, Index
+from proxy.cache.index import Found, Index, Row
 from proxy.cache.journal import NAME_BYTES
 
 # Folders aa/bb that there can be.
@@ -39,6 +39,8 @@ class Scan:
     def step(self) -> bool:
         """Look at some folders; True when there are more."""
         folders = files = 0
+        new: list[Found] = []
+        gone: list[Row] = []
         while not self.is_done and folders < _STEP_FOLDERS and files < _STEP_FILES:
             prefix = self._next.to_bytes(2, "big")
             folders += 1
@@ -47,12 +49,18 @@ class Scan:
                 if not self._present and not self._index.under(prefix[:1], 1):
                     self._next += 256
                     continue
-            files += self._compare(prefix)
+            files += self._compare(prefix, new, gone)
             self._next += 1
+        if new:
+            self._index.add(new)
+            self.added += len(new)
+        if gone:
+            self._index.remove([row.id for row in gone])
+            self.forgotten += len(gone)
         return not self.is_done
 
-    def _compare(self, prefix: bytes) -> int:
-        """Make the rows of one folder right; return how many files it has."""
+    def _compare(self, prefix: bytes, new: list[Found], gone: list[Row]) -> int:
+        """Find what is wrong with the rows of one folder; return how many files it has."""
         outer, inner = prefix[:1].hex(), prefix[1:].hex()
         folder = f"{self._root}/{outer}/{inner}"
         # The rows come first: a file that is put meanwhile is then new, and not taken for lost.
@@ -61,15 +69,9 @@ class Scan:
         if listed is None:
             return 0
         names = {name for text in listed if (name := _name_of(text)) and name.startswith(prefix)}
-        new = [found for name in names - rows.keys() if (found := _look_at(folder, name))]
+        new += [found for name in names - rows.keys() if (found := _look_at(folder, name))]
         # Renaming a file over another may hide both from a listing for a moment.
-        gone = [rows[name] for name in rows.keys() - names if not _look_at(folder, name)]
-        if new:
-            self._index.add(new)
-            self.added += len(new)
-        if gone:
-            self._index.remove([row.id for row in gone])
-            self.forgotten += len(gone)
+        gone += [rows[name] for name in rows.keys() - names if not _look_at(folder, name)]
         return len(names)
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from proxy.cache.codec import Head, MarkerHead, Now, entry_of
 from proxy.cache.disk_folder import READ_FLAGS, TEMPORARY, path_of, unlink
 from proxy.cache.disk_work import read_head
+from proxy.cache.entry import Entry
 from proxy.cache.folding import Folding
 from proxy.cache.index import (
     BLOCK_BYTES,
@@ -48,11 +49,12 @@ LOW_SHARE = 0.97
 RESERVE_BYTES = 64 << 20
 RESERVE_SHARE = 0.02
 LOOK_EVERY_S = 10.0
-# Files that one duty touches in a step: some 10 ms. nginx's manager_files and loader_files are 100.
-STEP_FILES = 200
-# Between steps, for each second of work: a third of one CPU at the most.
+# Files that one duty touches in a step, as nginx's manager_files and loader_files: milliseconds.
+STEP_FILES = 100
+# Between steps, for each second of work: a third of one CPU at the most; making room comes first.
 REST_SHARE = 2.0
 REST_LEAST_S = 0.005
+REST_MOST_S = 0.5
 # When nothing is left to do.
 IDLE_S = 1.0
 # When the catalogue or the folder cannot be used.
@@ -95,7 +97,10 @@ class Upkeep:
         self._complaint = ""
         if not more:
             return IDLE_S
-        return max((self._now().monotonic - began) * REST_SHARE, REST_LEAST_S)
+        if self._target_bytes is not None:
+            return REST_LEAST_S
+        rest_s = (self._now().monotonic - began) * REST_SHARE
+        return min(max(rest_s, REST_LEAST_S), REST_MOST_S)
 
     def close(self) -> None:
         """Close the catalogue."""
@@ -198,7 +203,9 @@ class Upkeep:
             head = read_head(self._path(row.name))
         except (StoredContentError, OSError):
             return 0
-        return _until(head, now) if isinstance(head, Head) else 0
+        if isinstance(head, MarkerHead):
+            return 0
+        return _on_wall(entry_of(head, b"", now).keep_until, now)
 
     def _purge(self, catalogue: "_Catalogue") -> bool:
         """Remove what a purge names and is older; True when there may be more."""
@@ -211,7 +218,9 @@ class Upkeep:
         for row in rows:
             with suppress(StoredContentError, OSError):  # found by others, or gone
                 head = read_head(self._path(row.name))
-                if isinstance(head, Head) and _is_purged(catalogue.purges, head, now):
+                if isinstance(head, Head) and _is_purged(
+                    entry_of(head, b"", now), catalogue.purges
+                ):
                     gone.append(row)
         self._remove(catalogue.index, gone)
         return True
@@ -237,10 +246,11 @@ class Upkeep:
                 log.warning("a file of the cache cannot be read: %s", error)
                 described.append((row.id, Described(row.size_bytes)))
             else:
-                if isinstance(head, Head) and _is_purged(purges, head, now):
+                found = _described(head, size_bytes, purges, now)
+                if found is None:
                     gone.append(row)
                 else:
-                    described.append((row.id, _described(head, size_bytes, now)))
+                    described.append((row.id, found))
         index.describe(described)
         self._remove(index, gone)
         return len(rows) == STEP_FILES
@@ -323,34 +333,35 @@ def _is_held(path: str) -> bool:
     return False
 
 
-def _is_purged(purges: Purges, head: Head, now: Now) -> bool:
-    return purges.verdict(entry_of(head, b"", now)) is Verdict.HARD
-
-
-def _described(head: Head | MarkerHead, size_bytes: int, now: Now) -> Described:
-    """Return what the catalogue says of a file with this head."""
+def _described(
+    head: Head | MarkerHead, size_bytes: int, purges: Purges, now: Now
+) -> Described | None:
+    """Return what the catalogue says of a file with this head; None when it has been purged."""
     if isinstance(head, MarkerHead):
         return Described(size_bytes, key=head.key.decode("latin-1"))
-    content_type = next((value for name, value in head.lines if name == b"content-type"), b"")
+    entry = entry_of(head, b"", now)
+    if _is_purged(entry, purges):
+        return None
+    content_type = entry.fields.get(b"content-type") or b""
     return Described(
         size_bytes,
-        _until(head, now),
-        head.key.decode("latin-1"),
-        head.variant.decode("latin-1"),
-        head.status,
+        _on_wall(entry.keep_until, now),
+        entry.key.decode("latin-1"),
+        entry.variant.decode("latin-1"),
+        entry.status,
         content_type.decode("latin-1"),
-        _seconds(now.wall + entry_of(head, b"", now).fresh_until - now.monotonic),
-        tuple(tag.decode("latin-1") for tag in head.tags),
+        _on_wall(entry.fresh_until, now),
+        tuple(tag.decode("latin-1") for tag in entry.tags),
     )
 
 
-def _until(head: Head, now: Now) -> int:
-    """Return when an entry need not be kept any longer, in seconds since the epoch."""
-    return _seconds(now.wall + entry_of(head, b"", now).keep_until - now.monotonic)
+def _is_purged(entry: Entry, purges: Purges) -> bool:
+    return purges.verdict(entry) is Verdict.HARD
 
 
-def _seconds(time: float) -> int:
-    """Return whole seconds that the catalogue has room for."""
+def _on_wall(monotonic: float, now: Now) -> int:
+    """Return a time in seconds since the epoch that the catalogue has room for."""
+    time = now.wall + monotonic - now.monotonic
     return int(min(max(time, 0), FOREVER))
 
 
