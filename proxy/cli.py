@@ -61,6 +61,12 @@ def reload(config: ConfigFile = Path("proxy.toml")) -> None:
 
 
 @app.command()
+def upgrade(config: ConfigFile = Path("proxy.toml")) -> None:
+    """Hand over to a new master: of the Python and the proxyd that are installed now."""
+    put(ask_daemon(config, "upgrade")[0])
+
+
+@app.command()
 def stop(
     config: ConfigFile = Path("proxy.toml"),
     now: Annotated[bool, typer.Option("--now", help="Cut off requests in progress.")] = False,

@@ -5,8 +5,10 @@ client is accepted only when all of them are ready. At the end: workers, applica
 
     SIGTERM, SIGINT  end now                SIGHUP   reload
     SIGQUIT          finish requests, end   SIGUSR1  reopen the logs
+                                            SIGUSR2  hand over to a new master (upgrade.py)
 
-`proxyd reload`, `stop` and `status` come through the control socket and wait for the outcome.
+`proxyd reload`, `upgrade`, `stop` and `status` come through the control socket and wait for the
+outcome.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,11 +30,12 @@ from proxy.observe.outlet import STDERR
 from proxy.process.announce import announce
 from proxy.process.control_socket import ControlSocket, Outcome
 from proxy.process.generation import Generation, Stop, Tell
-from proxy.process.listeners import Listeners
+from proxy.process.listeners import Bound, Listeners
 from proxy.process.notify import Notifier
 from proxy.process.privileges import Identity, give_log, runtime_identity
 from proxy.process.state import State
 from proxy.process.status import status_of
+from proxy.process.upgrade import Inheritance, inherited, start_successor
 from proxy.protocol.ticket_keys import TicketSecret
 
 # "-P" keeps a proxy.py in the working directory from standing in for this package.
@@ -51,11 +54,15 @@ def run(config: Config, worker_command: Sequence[str] = WORKER_COMMAND) -> int:
 
     `worker_command` is for tests. A failed start is told on standard error and returns 1.
     """
+    inheritance = inherited(os.environ)
     try:
         identity = runtime_identity(config.server.user, config.server.group)
         give_logs(config, identity)
-        asyncio.run(Master(config, identity, open_error_log(config), worker_command).main())
+        error_log = open_error_log(config)
+        asyncio.run(Master(config, identity, error_log, worker_command, inheritance).main())
     except StartError as error:
+        if inheritance is not None:
+            inheritance.say(failed=str(error))
         if config.log.error != "-":
             log.error("cannot start: %s", error)  # noqa: TRY400 - a message, no traceback
         print(f"proxyd cannot start: {error}", file=sys.stderr, flush=True)  # noqa: T201
@@ -95,8 +102,12 @@ class Master:
         identity: Identity | None,
         error_log: logs.ErrorLog,
         worker_command: Sequence[str],
+        inheritance: Inheritance | None,
     ) -> None:
         self._config = config
+        self._inheritance = inheritance
+        # What another master has a claim on: its sockets' files are not ours to remove.
+        self._shared: Sequence[Bound] = inheritance.bound if inheritance else ()
         self._identity = identity
         self._error_log = error_log
         self._worker_command = worker_command
@@ -107,7 +118,8 @@ class Master:
         self._control = ControlSocket(
             config.server.state_dir,
             {
-                "reload": self._reload_asked,
+                "reload": partial(self._asked, self.reload),
+                "upgrade": partial(self._asked, self.upgrade),
                 "status": self._status,
                 "stop": partial(self._stop_asked, "graceful"),
                 "stop now": partial(self._stop_asked, "fast"),
@@ -124,8 +136,10 @@ class Master:
         """Start, wait for a signal, stop; raises StartError."""
         self._hear_signals()
         try:
-            self._state.open()
-            self._generation = self._new_generation(1, self._config)
+            inheritance = self._inheritance
+            self._state.open(inheritance.lock if inheritance else None)
+            number = inheritance.number if inheritance else 1
+            self._generation = self._new_generation(number, self._config)
             await self._serve()
         finally:
             self._state.close()
@@ -138,11 +152,12 @@ class Master:
             while self._stop_wish is None:
                 await self._wish_changed.wait()
         finally:
-            self._notifier.stopping()
+            if self._state.owner:
+                self._notifier.stopping()
             try:
                 await self._stop()
             finally:
-                self._generation.listeners.close()
+                self._generation.listeners.close(but=self._shared)
 
     def _hear_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -151,6 +166,7 @@ class Master:
         loop.add_signal_handler(signal.SIGQUIT, self._wish, "graceful")
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self.reload(ignore)))
+        loop.add_signal_handler(signal.SIGUSR2, lambda: self._begin(self.upgrade(ignore)))
 
     def _wish(self, stop: Stop) -> None:
         """Note how to stop; a graceful stop can become a fast one, and never the reverse."""
@@ -204,13 +220,30 @@ class Master:
                 "workers and applications run as root: set [server] user to an unprivileged one"
             )
         listeners = self._generation.listeners
-        listeners.open(config.listen, config.server.worker_count())
-        listeners.listen()
-        await self._generation.start(ignore)
+        listeners.open(config.listen, config.server.worker_count(), self._shared)
+        if self._inheritance is None:
+            listeners.listen()
+            await self._generation.start(ignore)
+        else:
+            inheritance = self._inheritance
+            await self._generation.start(lambda text: inheritance.say(progress=text), healthy=True)
+            listeners.listen()
         self._generation.accept()
         await self._control.open()
+        if self._inheritance is not None:
+            self._take_over(self._inheritance)
         announce(config, listeners.urls(), self._generation.apps, self._generation.workers)
         self._notifier.ready()
+
+    def _take_over(self, inheritance: Inheritance) -> None:
+        """Be the master; the predecessor, once it knows, finishes what it has."""
+        self._state.take_over()
+        former = Listeners()
+        former.bound = [*inheritance.bound]
+        former.close(but=self._generation.listeners.bound)
+        self._shared = ()
+        inheritance.say(ready="")
+        os.close(inheritance.pipe)
 
     def _new_generation(self, number: int, config: Config) -> Generation:
         return Generation(
@@ -275,8 +308,45 @@ class Master:
         self._draining.pop(old, None)
         log.info("generation %d has ended", old.number)
 
-    async def _reload_asked(self, tell: Tell) -> Outcome:
-        return await self._begin(self.reload(tell))
+    async def upgrade(self, tell: Tell) -> Outcome:
+        """Start a new master on the same sockets, and end when it serves.
+
+        Raises CommandError, and then everything goes on as it was.
+        """
+        async with self._changing:
+            try:
+                pid = await self._succeed(tell)
+            except ProxydError as error:
+                log.error("the upgrade failed, what runs goes on: %s", error)  # noqa: TRY400
+                raise CommandError(f"the upgrade failed, what runs goes on: {error}") from None
+            log.info("another master serves (pid %d), this one ends", pid)
+            self._wish("graceful")
+            return f"a new master serves, pid {pid}", {"pid": pid}
+
+    async def _succeed(self, tell: Tell) -> int:
+        if os.getpid() == 1:
+            raise CommandError(
+                "as process 1 of a container, proxyd cannot be followed by another; start a new"
+                " container"
+            )
+        generation = self._generation
+        check_lasting(generation.config, load(Path(generation.config.source.name)))
+        pid = await start_successor(
+            generation.listeners.bound,
+            generation.number + 1,
+            self._state.lock,
+            self._notifier.environment(),
+            tell,
+        )
+        self._shared = generation.listeners.bound
+        self._state.owner = False
+        self._notifier.succeeded(pid)
+        return pid
+
+    async def _asked(
+        self, change: Callable[[Tell], Coroutine[Any, Any, Outcome]], tell: Tell
+    ) -> Outcome:
+        return await self._begin(change(tell))
 
     async def _stop_asked(self, stop: Stop, tell: Tell) -> Outcome:
         self._wish(stop)

@@ -25,21 +25,32 @@ _GENERATIONS = 10_000
 
 
 class State:
-    """The state folder of one running master; `open` takes the lock, `close` tidies up."""
+    """The state folder of one running master; `open` takes the lock, `close` tidies up.
+
+    During an upgrade two masters hold the lock; only the `owner` writes and removes the pid file.
+    """
 
     def __init__(self, folder: Path, identity: Identity | None) -> None:
         self.folder = folder
         self.run_folder = folder / "run"
         self._identity = identity
         self._pid_file = folder / PID_FILE
-        self._lock = -1
+        self.lock = -1
+        self.owner = False
         self._borrowed: Path | None = None
 
-    def open(self) -> None:
-        """Lock the folder and make what is in it; raises StartError when another proxyd has it."""
+    def open(self, lock: int | None = None) -> None:
+        """Lock the folder and make what is in it; raises StartError when another proxyd has it.
+
+        With a predecessor's `lock`, the folder is still the predecessor's until `take_over`.
+        """
         try:
             self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self._lock = _lock(self._pid_file)
+            if lock is None:
+                self.lock = _lock(self._pid_file)
+                self.owner = True
+            else:
+                self.lock = lock
         except OSError as error:
             raise StartError(
                 f"[server] state_dir {self.folder} cannot be used: {error.strerror}; "
@@ -50,8 +61,14 @@ class State:
             # Deeper than a socket's path can be (sun_path); as short as the system's temp folder.
             self._borrowed = self.run_folder = Path(tempfile.mkdtemp(prefix="proxyd-"))
         make_folder(self.run_folder, 0o755, None)
-        for leftover in self.run_folder.glob("[0-9]*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        if self.owner:
+            for leftover in self.run_folder.glob("[0-9]*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def take_over(self) -> None:
+        """Be the one whose pid the file has."""
+        _write_pid(self.lock)
+        self.owner = True
 
     def of_generation(self, number: int) -> Path:
         """Return the folder for the sockets of one generation, which makes it."""
@@ -61,11 +78,12 @@ class State:
         """Remove the pid file and let the lock go; nothing is left that a next start would miss."""
         if self._borrowed is not None:
             shutil.rmtree(self._borrowed, ignore_errors=True)
-        if self._lock >= 0:
-            with suppress(OSError):
-                self._pid_file.unlink()
-            os.close(self._lock)
-            self._lock = -1
+        if self.lock >= 0:
+            if self.owner:
+                with suppress(OSError):
+                    self._pid_file.unlink()
+            os.close(self.lock)
+            self.lock = -1
 
 
 def _lock(path: Path) -> int:
@@ -85,7 +103,11 @@ def _lock(path: Path) -> int:
         # The former owner may have removed the file between our open and our lock.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, b"%d\n" % os.getpid())
+                _write_pid(descriptor)
                 return descriptor
         os.close(descriptor)
+
+
+def _write_pid(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)

@@ -60,6 +60,37 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def test_upgrades_under_load_lose_nothing_and_a_failed_one_changes_nothing(start: Start) -> None:
+    running = start(SITE, workers=2)
+    first = running.process.pid
+    with load_on(running.connect, TARGETS, 1) as load:
+        told = proxyd(running, "upgrade")
+        assert told.returncode == 0, told.stderr
+        second = status(running)["pid"]
+        assert told.stdout == f"a new master serves, pid {second}\n"
+        assert running.process.wait(timeout=40) == 0
+        assert (running.folder / "var" / "proxyd.pid").read_text() == f"{second}\n"
+        source = running.folder / "application.py"
+        whole = source.read_text()
+        source.write_text("raise SystemExit('broken')\n")
+        refused = proxyd(running, "upgrade")
+        assert refused.returncode == 1
+        assert "app flask: the application" in refused.stderr
+        assert "the upgrade failed, what runs goes on" in refused.stderr
+        source.write_text(whole)
+        assert status(running)["pid"] == second
+        os.kill(second, signal.SIGUSR2)
+        wait_for(lambda: status(running)["pid"] not in {first, second}, "the third master")
+        wait_for(lambda: not alive(second), "the end of the second master", 40)
+        assert proxyd(running, "reload").returncode == 0
+    assert load.failures == []
+    assert load.repeated == 0
+    everybody = [status(running)["pid"], *pids(running, "worker"), *pids(running, "app")]
+    assert proxyd(running, "stop").returncode == 0
+    wait_for(lambda: not any(map(alive, everybody)), "the end of every process")
+    running.check_clean()
+
+
 def only_one_generation(running: Daemon) -> bool:
     return len(status(running)["generations"]) == 1
 
