@@ -111,7 +111,8 @@ class DiskWriter:
         except OSError as error:
             raise StoredContentError(f"it cannot be read back: {error.strerror}") from None
         host = self._host
-        written = DiskBody("", self._file.layout, span.stop, host.executor, log.warning)
+        whole_blocks = self._file.written * BLOCK_BYTES
+        written = DiskBody("", self._file.layout, whole_blocks, host.executor, log.warning)
         return DiskSource(written, descriptor, [span])
 
     def write(self, data: bytes) -> bool:

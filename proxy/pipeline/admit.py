@@ -7,6 +7,7 @@ from proxy.pipeline.origin import origin_of
 from proxy.pipeline.redirect import https_redirect
 from proxy.pipeline.respond import respond
 from proxy.pipeline.route import route
+from proxy.pipeline.sibling import arrive
 
 # What a server that passes any method on can name. RFC 9110 §9.3.7.
 ALLOW = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
@@ -14,6 +15,9 @@ ALLOW = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
 
 def admit(exchange: Exchange) -> Step:
     """Learn who asks; refuse TRACE and unknown expectations; answer `OPTIONS *`, and http."""
+    if exchange.peer.entrance.inside:
+        arrive(exchange)
+        return route
     request = exchange.request
     if exchange.peer.trusted:
         exchange.origin = found = origin_of(exchange)

@@ -10,18 +10,24 @@ _OURS_AND_AGE = frozenset((b"cache-status", b"age"))
 
 
 def client_fields(
-    route: Route, lines: list[FieldLine], member: bytes, age: int | None = None
+    route: Route,
+    lines: list[FieldLine],
+    member: bytes,
+    age: int | None = None,
+    *,
+    tags: bool = False,
 ) -> list[FieldLine]:
     """Return `lines` with the route's own fields, and what the cache has to say.
 
     `member` goes behind the other caches' in Cache-Status (RFC 9211 §2), if there is one; `age`
-    replaces Age. Tags are for caches, and stay here unless the route passes them on.
+    replaces Age. Tags are for caches, and stay here unless the route passes them on, or `tags` says
+    that it is another worker who asks.
     """
     names = route.header_names
     if member:
         existing = b", ".join([value for name, value in lines if name.lower() == b"cache-status"])
         names |= _OURS if age is None else _OURS_AND_AGE
-        if route.cache is not None and not route.cache.pass_tags:
+        if route.cache is not None and not route.cache.pass_tags and not tags:
             names |= TAG_FIELDS
     lines = [line for line in lines if line[0].lower() not in names] if names else list(lines)
     lines += route.headers

@@ -29,6 +29,8 @@ from proxy.pipeline.question import Question, fetching
 from proxy.pipeline.receive import spooled
 from proxy.pipeline.respond import respond
 from proxy.pipeline.serve import serve, serve_as, whole
+from proxy.pipeline.sibling import asked_inside
+from proxy.pipeline.site import Route
 from proxy.pipeline.store import Times, judge_answer, refreshed
 from proxy.pipeline.stream import serve_growing
 from proxy.rules import cache_status
@@ -83,6 +85,7 @@ class Fetch:
         "_over",
         "_purge_seq",
         "_question",
+        "_relayed",
         "_request",
         "_request_at",
         "_variant",
@@ -114,24 +117,39 @@ class Fetch:
         self._growing: Growing | None = None
         self._over: asyncio.Future[None] | None = None
         self._body_error: Exception | None = None
+        self._relayed = b""
         self._names, self._variant = self._cache.expected(question.key, question)
 
     def start(self) -> None:
         """Ask the upstream."""
         cache, asker = self._cache, self._asker
-        route = asker.route
+        siblings = asker.site.siblings
         self._asked_about = [] if self.stale is None else cache.siblings(self.stale)
         self._purge_seq = cache.purges.current()
         self._request_at = time()
         cache.flights.add(self)
+        self._request = fetching(
+            asker.request, self._question.rule, conditional_fields(self._asked_about)
+        )
+        # Who was asked by another worker asks nobody further: they may differ in whose key it is.
+        if siblings is None or asker.inner or not asker.request.authority:
+            self._ask(None)
+        else:
+            self._ask(siblings.route_for(self.key))
+
+    def _ask(self, sibling: Route | None) -> None:
+        """Ask the upstream, or the worker that fetches for all."""
+        asker = self._asker
         self._exchange = sub = Exchange(asker.site, self, asker.peer, monotonic())
         sub.inner = True
         sub.client = asker.client
         sub.origin = asker.origin
-        sub.request = self._request = fetching(
-            asker.request, self._question.rule, conditional_fields(self._asked_about)
-        )
-        sub.route = None if route is None else route.bare
+        sub.route = sibling
+        if sibling is None:
+            sub.route = None if asker.route is None else asker.route.bare
+            sub.request = self._request
+        else:
+            sub.request = asked_inside(asker, self._request)
         run(sub, forward)
 
     # For those who ask.
@@ -194,6 +212,13 @@ class Fetch:
 
     def send(self, response: Response) -> bool:
         """Take the answer, and give all who wait theirs."""
+        route = self._exchange.route
+        inside = route is not None and route.inside
+        if inside and self._exchange.failure is not None:
+            self._ask(None)  # that worker is not there, so this one asks itself
+            return True
+        if inside:
+            response.fields, self._relayed = unrelayed(response.fields)
         self.began = True
         if response.status in ERROR_STATUSES and self.stale is not None:
             self._serve_stale(self.stale, response.status)
@@ -240,6 +265,8 @@ class Fetch:
 
     def exchange_done(self, exchange: Exchange) -> None:
         """The upstream is done with; who waits still asks anew."""
+        if exchange is not self._exchange:
+            return  # it was another worker, and was no use
         self.began = True
         self._cache.flights.remove(self)
         for waiting in self._take_waiting():
@@ -325,7 +352,9 @@ class Fetch:
         else:
             exchange = first.exchange
             self._note(exchange)
-            member = cache_status.forwarded(self._why, status=response.status, stored=False)
+            member = self._relayed or cache_status.forwarded(
+                self._why, status=response.status, stored=False
+            )
             exchange.response = with_fields(exchange, response, member, spool=True)
             first.go_on(respond)
         for other in waiting:
@@ -378,6 +407,8 @@ class Fetch:
         return lambda exchange: self._stream(exchange, question, given)
 
     def _member(self, entry: Entry, now: float, *, collapsed: bool) -> bytes:
+        if self._relayed and not collapsed:
+            return self._relayed
         return cache_status.forwarded(
             self._why,
             status=entry.status,
@@ -413,6 +444,16 @@ class Fetch:
             self._over.set_result(None)
 
 
+def unrelayed(lines: list[FieldLine]) -> tuple[list[FieldLine], bytes]:
+    """Take what another worker said in Cache-Status out of its answer: to clients we are one."""
+    existing = b", ".join([value for name, value in lines if name.lower() == b"cache-status"])
+    rest, _, member = existing.rpartition(cache_status.NAME + b"; ")
+    kept = [line for line in lines if line[0].lower() != b"cache-status"]
+    if rest:
+        kept.append((b"Cache-Status", rest.removesuffix(b", ")))
+    return kept, cache_status.NAME + b"; " + member
+
+
 def drop(response: Response) -> None:
     """Let go of an answer that nobody gets."""
     if response.body is not None and not isinstance(response.body, bytes):
@@ -424,7 +465,9 @@ def with_fields(
 ) -> Response:
     """Return what the upstream said as one client gets it; its content waits for who is slow."""
     route = exchange.route
-    lines = response.fields if route is None else client_fields(route, response.fields, member)
+    lines = response.fields
+    if route is not None:
+        lines = client_fields(route, lines, member, tags=exchange.inner)
     body = response.body
     if spool and route is not None and body is not None and not isinstance(body, bytes):
         body = spooled(exchange.site, route, body)

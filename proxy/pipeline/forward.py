@@ -272,15 +272,18 @@ def lasting_head(exchange: Exchange, route: "Route") -> bytes:
     if prefix:
         path = path[len(prefix) :] or b"/"
     target = path if request.query is None else b"%b?%b" % (path, request.query)
-    lines = request_fields(
-        request.fields,
-        exchange.origin or origin_of(exchange),
-        prefix,
-        request.minor_version,
-        authority=request.authority,
-        peer_trusted=peer.trusted,
-        identity=peer.certificate,
-    )
+    if route.inside:
+        lines = request.fields.lines  # the other worker asks as the client does
+    else:
+        lines = request_fields(
+            request.fields,
+            exchange.origin or origin_of(exchange),
+            prefix,
+            request.minor_version,
+            authority=request.authority,
+            peer_trusted=peer.trusted,
+            identity=peer.certificate,
+        )
     if request.method == b"OPTIONS":
         lines = one_hop_less(lines)
     return b"".join(

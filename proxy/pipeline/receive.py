@@ -9,7 +9,7 @@ from proxy.pipeline.heed import heed
 from proxy.pipeline.respond import respond
 from proxy.pipeline.spool import Spool
 from proxy.rules import cache_status
-from proxy.rules.forwarding import response_fields
+from proxy.rules.forwarding import end_to_end, response_fields
 
 if TYPE_CHECKING:
     from proxy.pipeline.site import Route, Site
@@ -46,7 +46,10 @@ def pass_on(exchange: Exchange, route: "Route", answer: "UpstreamResponse") -> P
     if isinstance(known, PassedOn) and known.route is route and known.passed == passed:
         return known
     fields = answer.fields
-    lines = response_fields(fields, answer.minor_version, keep_server=exchange.site.pass_server)
+    if route.inside:
+        lines = end_to_end(fields)
+    else:
+        lines = response_fields(fields, answer.minor_version, keep_server=exchange.site.pass_server)
     member = b""
     if exchange.passed:
         member = cache_status.forwarded(

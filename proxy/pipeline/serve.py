@@ -43,6 +43,8 @@ OF_A_304 = frozenset(
 
 def serve_hit(exchange: Exchange, question: Question, entry: Entry, now: float) -> Step:
     """Answer with a fresh entry; the answer of one second is made once."""
+    if exchange.inner:
+        return serve(exchange, question, entry, now, cache_status.hit(entry.fresh_until - now))
     age = int(now - entry.born_at)
     response = entry.response
     if response is None or entry.response_second != age:
@@ -76,7 +78,7 @@ def whole(exchange: Exchange, entry: Entry, age: int, member: bytes) -> Response
     """Make the answer; without its content when that is not in memory (see `with_body`)."""
     lines = entry.fields.lines
     if exchange.route is not None:
-        lines = client_fields(exchange.route, lines, member, age)
+        lines = client_fields(exchange.route, lines, member, age, tags=exchange.inner)
     in_memory = isinstance(entry.body, bytes)
     response = Response(
         entry.status,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from proxy.files.catalog import Catalog
     from proxy.message import FieldLine
     from proxy.observe.access_log import AccessLog
+    from proxy.pipeline.sibling import Siblings
     from proxy.rules.cache_rule import CacheRule
     from proxy.rules.forwarding import TrustedNetworks
     from proxy.upstream.group import Group
@@ -26,6 +27,7 @@ class Route:
     `buffer_response` are in bytes (0: not buffered). `headers` replace those of the answer
     with the same names (`header_names`, lower case); `read_timeout_s` overrides the upstream's.
     With a `cache`, `bare` is the same route for what is fetched into it: as the upstream says it.
+    `inside` leads to another worker.
     """
 
     __slots__ = (
@@ -43,6 +45,7 @@ class Route:
         "headers",
         "host_suffixes",
         "hosts",
+        "inside",
         "name",
         "prefix",
         "read_timeout_s",
@@ -70,6 +73,7 @@ class Route:
         self.group: Group | None = None
         self.cache: CacheRule | None = None
         self.bare: Route | None = None
+        self.inside = False
 
     def holds(self, path: bytes) -> bool:
         """Whether `path`, as it is spelled, has the prefix that is cut off before it is used."""
@@ -93,7 +97,8 @@ class Site:
 
     `server_line` is the encoded Server field, empty when it is turned off; `temp_folder` takes
     contents that are too large for memory; `memory_spool_bytes` of an answer wait in memory for a
-    slow client before the file begins. `cache` is there when a route has one.
+    slow client before the file begins. `cache` is there when a route has one, `siblings` when there
+    are several workers.
     """
 
     __slots__ = (
@@ -103,6 +108,7 @@ class Site:
         "pass_server",
         "routes",
         "server_line",
+        "siblings",
         "temp_folder",
         "trusted",
         "tunnel_timeout_s",
@@ -122,6 +128,7 @@ class Site:
         self.trusted = trusted
         self.access_log = access_log
         self.cache: Tiered | None = None
+        self.siblings: Siblings | None = None
         self.server_line = b"Server: proxyd\r\n" if server_header else b""
         self.pass_server = not server_header
         self.temp_folder = temp_folder

@@ -1,0 +1,161 @@
+"""Two workers, each with a cache of its own: one of them asks the upstream for both."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from proxy.message import Fields, Request
+from proxy.pipeline.exchange import Entrance, Peer
+from proxy.pipeline.forward import forward
+from proxy.pipeline.sibling import Siblings, asked_inside
+from proxy.pipeline.site import Route
+from proxy.protocol.listener import listen
+from proxy.upstream.address import UnixAddress
+from proxy.upstream.group import Group
+from proxy.upstream.options import GroupOptions
+from tests.pipeline.asking import Asking
+from tests.pipeline.bodies import until
+from tests.pipeline.caching import answer, cached, held
+from tests.pipeline.test_lookup import asking, status_of, waiting
+from tests.pipeline.upstreams import GET, Server, answering, close
+
+FRESH = answer(b"Cache-Control: max-age=60, public\r\nCache-Tag: t")
+
+
+class Pair:
+    """`owner` has all keys; `other` asks it over a real socket."""
+
+    def __init__(self, server: Server) -> None:
+        self.owner = cached(server)
+        self.other = cached(server)
+        self.path = server.path.with_name("w")
+        self.way = Route("worker 1", forward)
+        self.way.inside = True
+        self.way.buffer_response = 0
+        self.way.group = Group("worker 1", [UnixAddress(self.path)], GroupOptions())
+        self.owner.wire.site.siblings = Siblings([None])
+        self.other.wire.site.siblings = Siblings([self.way])
+        self.listening: asyncio.Server | None = None
+
+    async def listen(self) -> None:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(self.path))
+        self.listening = await listen(
+            self.owner.wire.service, sock, backlog=16, entrance=Entrance(inside=True)
+        )
+
+    async def close(self) -> None:
+        assert self.way.group is not None
+        self.way.group.close()
+        if self.listening is not None:
+            self.listening.close()
+        for client in (self.other, self.owner):
+            await close(client)
+        self.owner.wire.service.abort_all()
+        await until(lambda: not self.owner.wire.service.connections)
+        self.path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+async def pair(server: Server) -> AsyncIterator[Pair]:
+    server.script = answering(FRESH)
+    made = Pair(server)
+    await made.listen()
+    yield made
+    await made.close()
+
+
+async def test_both_workers_ask_the_upstream_once(server: Server, pair: Pair) -> None:
+    server.script = waiting(FRESH)
+    pair.owner.send(GET)
+    pair.other.send(GET)
+    await until(lambda: len(server.heads) == 1)
+    server.go_on.set()
+    first, second = await pair.owner.done(), await pair.other.done()
+    assert first.endswith(b"hello")
+    assert second.endswith(b"hello")
+    assert len(server.heads) == 1
+    assert second.count(b"proxyd; ") == 1
+    assert second.count(b"Via") == 1
+
+
+async def test_what_the_other_worker_has_is_kept_here_as_well(server: Server, pair: Pair) -> None:
+    await pair.owner.ask(GET)
+    out = await pair.other.ask(GET)
+    assert status_of(out).startswith(b"proxyd; hit; ttl=")
+    assert status_of(pair.other.wire.send(GET)).startswith(b"proxyd; hit; ttl=")
+    assert len(server.heads) == 1
+    entry = held(pair.other)
+    assert entry is not None
+    assert entry.tags == (b"t",)
+    assert b"Cache-Tag" not in out
+
+
+async def test_the_upstream_sees_the_client_and_not_the_worker(server: Server, pair: Pair) -> None:
+    await pair.other.ask(asking(b"X-Own: 1", b"Proxyd-Asker: forged"))
+    head = server.heads[0]
+    assert b"X-Forwarded-For: 192.0.2.1\r\n" in head
+    assert b"X-Own: 1\r\n" in head
+    assert head.count(b"Via: ") == 1
+    assert b"Proxyd-Asker" not in head
+
+
+async def test_the_owner_logs_nothing_of_it(pair: Pair) -> None:
+    await pair.other.ask(GET)
+    assert pair.owner.wire.log.lines == []
+
+
+async def test_what_is_one_clients_own_reaches_it_through_the_other_worker(
+    server: Server, pair: Pair
+) -> None:
+    server.script = answering(answer(b"Cache-Control: private\r\nSet-Cookie: a=b"))
+    out = await pair.other.ask(GET)
+    assert b"Set-Cookie: a=b\r\n" in out
+    assert held(pair.other) is None
+    assert await pair.other.ask(GET)
+    assert len(server.heads) == 2
+    assert pair.owner.wire.service.connections  # one was enough for both
+
+
+async def test_a_worker_that_is_gone_is_done_without(server: Server, pair: Pair) -> None:
+    assert pair.listening is not None
+    pair.listening.close()
+    pair.path.unlink(missing_ok=True)
+    assert (await pair.other.ask(GET)).endswith(b"hello")
+    assert held(pair.other) is not None
+    assert held(pair.owner) is None
+
+
+async def test_what_no_worker_sends_is_refused(pair: Pair) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(pair.path))
+    writer.write(GET)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+
+
+async def test_a_stream_passes_through_the_other_worker(server: Server, pair: Pair) -> None:
+    size = 700_000
+    server.script = answering(answer(b"Cache-Control: max-age=60", b"x" * size))
+    out = await pair.other.ask(GET)
+    assert out.endswith(b"x" * size)
+
+
+def test_a_key_always_has_the_same_worker() -> None:
+    routes = [None, Route("b", forward), Route("c", forward)]
+    keys = [b"http://h/%d" % number for number in range(300)]
+    ways = [Siblings(routes).route_for(key) for key in keys]
+    assert ways == [Siblings(list(routes)).route_for(key) for key in keys]
+    assert all(60 < ways.count(route) < 140 for route in routes)
+
+
+def test_what_an_asker_says_is_without_fields_of_the_hop() -> None:
+    asking_ = Asking()
+    peer = Peer("2001:db8::1", 1, "2001:db8::2", 443, b"https", True)
+    peer.certificate = ((b"X-Client", b"caf\xe9"),)
+    asking_.exchange.peer = peer
+    request = Request(b"GET", b"/", 1, Fields([(b"Connection", b"x")]), b"/", None, b"h", b"h")
+    sent = asked_inside(asking_.exchange, request)
+    assert b"connection" not in sent.fields
+    assert sent.fields.get(b"host") == b"h"
