@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from proxy.cache.entry import Entry
 from proxy.cache.flights import Flights
 from proxy.cache.memory import MemoryStore, Variants
+from proxy.cache.purges import Kind, Verdict
 from proxy.cache.store import Later, Marker, Store, Writer
 
 
@@ -32,8 +33,14 @@ class Purges(Protocol):
         A soft purge makes it stale, an invalidation makes it need validation.
         """
 
+    def add(self, kind: Kind, mode: Verdict, argument: bytes = b"") -> object:
+        """Purge; in effect on every worker when this returns. Raises PurgeError."""
+
     def invalidate(self, url: bytes) -> object:
         """Have all entries of a URL (`cache_key.key_url`) validated. RFC 9111 §4.4."""
+
+    def invalidate_tag(self, tag: bytes) -> object:
+        """Have all entries with a tag validated. RFC 9875."""
 
 
 class NoPurges:
@@ -47,7 +54,13 @@ class NoPurges:
         """Nothing happens to it."""
         return True
 
+    def add(self, kind: Kind, mode: Verdict, argument: bytes = b"") -> None:
+        """There is nobody to remember it."""
+
     def invalidate(self, url: bytes) -> None:
+        """There is nobody to remember it."""
+
+    def invalidate_tag(self, tag: bytes) -> None:
         """There is nobody to remember it."""
 
 

@@ -4,6 +4,8 @@ from proxy.errors import ExpectationError, MethodNotAllowedError
 from proxy.message import Response
 from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.origin import origin_of
+from proxy.pipeline.purge import METHOD as PURGE
+from proxy.pipeline.purge import purge
 from proxy.pipeline.redirect import https_redirect
 from proxy.pipeline.respond import respond
 from proxy.pipeline.route import route
@@ -14,7 +16,7 @@ ALLOW = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
 
 
 def admit(exchange: Exchange) -> Step:
-    """Learn who asks; refuse TRACE and unknown expectations; answer `OPTIONS *`, and http."""
+    """Learn who asks; refuse TRACE and unknown expectations; answer `OPTIONS *`, PURGE and http."""
     if exchange.peer.entrance.inside:
         arrive(exchange)
         return route
@@ -24,6 +26,8 @@ def admit(exchange: Exchange) -> Step:
         exchange.client = found.client
     if request.method == b"TRACE":  # it would show a client's credentials to its scripts
         raise MethodNotAllowedError("TRACE is not served", ALLOW)
+    if request.method == PURGE and exchange.site.purge_from is not None:
+        return purge
     if request.body is not None:
         expect = request.fields.get(b"expect")
         if expect is not None and expect.lower() != b"100-continue" and request.minor_version:

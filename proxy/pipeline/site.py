@@ -98,7 +98,7 @@ class Site:
     `server_line` is the encoded Server field, empty when it is turned off; `temp_folder` takes
     contents that are too large for memory; `memory_spool_bytes` of an answer wait in memory for a
     slow client before the file begins. `cache` is there when a route has one, `siblings` when there
-    are several workers.
+    are several workers. `purge_from` names who may purge it; with None, PURGE is any method.
     """
 
     __slots__ = (
@@ -106,6 +106,7 @@ class Site:
         "cache",
         "memory_spool_bytes",
         "pass_server",
+        "purge_from",
         "routes",
         "server_line",
         "siblings",
@@ -129,6 +130,7 @@ class Site:
         self.access_log = access_log
         self.cache: Tiered | None = None
         self.siblings: Siblings | None = None
+        self.purge_from: TrustedNetworks | None = None
         self.server_line = b"Server: proxyd\r\n" if server_header else b""
         self.pass_server = not server_header
         self.temp_folder = temp_folder
