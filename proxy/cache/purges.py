@@ -100,6 +100,10 @@ class Purges:
         """Have what is stored for `url` validated before it is used. RFC 9111 §4.4."""
         return self._file.invalidate(url)
 
+    def invalidate_tag(self, tag: bytes) -> int:
+        """Have what is stored with `tag` validated before it is used. RFC 9875 §3."""
+        return self.add(Kind.TAG, Verdict.INVALID, tag)
+
     def verdict(self, entry: Entry) -> Verdict:
         """Say what the purges since the last time mean for `entry`, once.
 

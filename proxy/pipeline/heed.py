@@ -8,7 +8,8 @@ from proxy.cache.memory import Variants
 from proxy.message import Request, Response
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.question import Question
-from proxy.pipeline.store import Times, judge_answer, refreshed
+from proxy.pipeline.store import Times, judge_answer, origin_of, refreshed
+from proxy.rules.cache_groups import invalidated_tags
 from proxy.rules.cache_key import key_url, primary_key
 from proxy.rules.invalidation import invalidated_targets
 from proxy.rules.validation import HeadOutcome, head_outcome
@@ -61,6 +62,9 @@ def invalidate(
         )
         key = primary_key(changed, question.rule.key, question.scheme)
         cache.purges.invalidate(key_url(key))
+    origin = origin_of(question, request)
+    for tag in invalidated_tags(request.method, answer.status, answer.fields, origin):
+        cache.purges.invalidate_tag(tag)
 
 
 def heed_head(

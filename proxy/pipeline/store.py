@@ -8,6 +8,7 @@ from proxy.cache.entry import Entry
 from proxy.message import FieldLine, Fields, Request, Response
 from proxy.pipeline.question import Question
 from proxy.rules.cache_control import ResponseDirectives
+from proxy.rules.cache_groups import group_tags
 from proxy.rules.cache_key import variant_key, variant_names
 from proxy.rules.cache_rule import CacheRule
 from proxy.rules.cache_tags import tags_of
@@ -72,7 +73,7 @@ def judge_answer(
         swr_until=0.0,
         sie_until=0.0,
         keep_until=0.0,
-        tags=tags_of(fields),
+        tags=tags_of(fields) + group_tags(fields, origin_of(question, request)),
         purge_seq=purge_seq,
     )
     fresh_s, age_s = set_times(entry, fields, directives, rule, times)
@@ -84,6 +85,11 @@ def judge_answer(
         no_cache=entry.no_cache,
     )
     return Judged(entry, reason) if useful else Judged(None, why)
+
+
+def origin_of(question: Question, request: Request) -> bytes:
+    """Return the origin of what is asked for. RFC 9110 §4.3.1."""
+    return b"%b://%b" % (question.scheme, request.authority)
 
 
 def set_times(
@@ -136,7 +142,7 @@ def refreshed(
     lasting = [line for line in fields if line[0].lower() != b"date"]
     own = [line for line in lines if line[0].lower() in OF_ONE_MESSAGE]
     set_times(entry, Fields([*lasting, *own]), directives, rule, times)
-    entry.tags = tags_of(fields)
+    entry.tags = tags_of(fields) + group_tags(fields, origin_of(question, request))
     entry.purge_seq = purge_seq
     if variant_names(fields, directives, rule) != entry.vary:
         return False

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from email.utils import formatdate
+from pathlib import Path
 from time import time
 
 import pytest
 
 from proxy.cache.entry import Entry
+from proxy.cache.purges import Purges
 from proxy.rules.cache_rule import CacheRule, Conditions
 from tests.pipeline.bodies import until
 from tests.pipeline.caching import another, answer, cached, held, later
@@ -521,3 +523,34 @@ async def test_an_answer_from_the_past_is_not_fresh_for_longer(
     await client.ask(GET)
     await client.ask(GET)
     assert len(server.heads) == 2
+
+
+async def test_a_post_has_its_groups_validated_before_it_is_answered(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    cache = client.wire.site.cache
+    assert cache is not None
+    cache.purges = Purges(tmp_path)
+    server.script = answering(
+        answer(b'Cache-Control: max-age=60\r\nCache-Groups: "posts"\r\nETag: "a"'),
+        answer(b'Cache-Group-Invalidation: "posts"'),
+        answer(b'Cache-Control: max-age=60\r\nETag: "b"', b"other"),
+    )
+    await client.ask(GET)
+    await client.ask(b"POST /elsewhere HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert (await client.ask(GET)).endswith(b"other")
+    assert b'If-None-Match: "a"' in server.heads[2]
+    cache.purges.close()
+
+
+async def test_a_post_has_its_own_url_validated(
+    server: Server, client: Client, tmp_path: Path
+) -> None:
+    cache = client.wire.site.cache
+    assert cache is not None
+    cache.purges = Purges(tmp_path)
+    await client.ask(GET)
+    await client.ask(asking(method=b"POST"))
+    await client.ask(GET)
+    assert len(server.heads) == 3
+    cache.purges.close()
