@@ -46,12 +46,15 @@ def main() -> None:
 
 
 @app.command()
-def run(config: ConfigFile = Path("proxy.toml")) -> None:
+def run(
+    config: ConfigFile = Path("proxy.toml"),
+    watch: Annotated[bool, typer.Option("--watch", help="Reload when a file changes.")] = False,
+) -> None:
     """Serve in the foreground, until Ctrl-C or SIGTERM."""
     from proxy.config.load import load
     from proxy.process import master
 
-    raise typer.Exit(master.run(load(config)))
+    raise typer.Exit(master.run(load(config), watch=watch))
 
 
 @app.command()
@@ -138,6 +141,23 @@ def version() -> None:
     put(f"Python {platform.python_version()}")
     for part in PARTS:
         put(f"{part} {metadata.version(part)}")
+
+
+@app.command()
+def systemd(
+    config: ConfigFile = Path("proxy.toml"),
+    socket: Annotated[bool, typer.Option("--socket", help="The socket unit beside it.")] = False,
+) -> None:
+    """Print a hardened unit for systemd: write it to /etc/systemd/system/proxyd.service."""
+    from shutil import which
+
+    from proxy.config.load import load
+    from proxy.process.unit import service_unit, socket_unit
+
+    configuration = load(config)
+    command = Path(sys.argv[0] if "/" in sys.argv[0] else which("proxyd") or sys.argv[0]).absolute()
+    text = socket_unit(configuration) if socket else service_unit(configuration, str(command))
+    put(text.removesuffix("\n"))
 
 
 @app.command(hidden=True)

@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,13 +27,16 @@ from proxy.config.load import load
 from proxy.config.schema import Config
 from proxy.errors import CommandError, ProxydError, StartError
 from proxy.observe import logs
-from proxy.observe.outlet import STDERR
+from proxy.process.activation import activated_sockets, bound_by_systemd
 from proxy.process.announce import announce
+from proxy.process.changes import Changes
 from proxy.process.control_socket import ControlSocket, Outcome
 from proxy.process.generation import Generation, Stop, Tell
 from proxy.process.listeners import Bound, Listeners
+from proxy.process.log_files import give_logs, open_error_log
 from proxy.process.notify import Notifier
-from proxy.process.privileges import Identity, give_log, runtime_identity
+from proxy.process.orphans import reap_orphans
+from proxy.process.privileges import Identity, runtime_identity
 from proxy.process.state import State
 from proxy.process.status import status_of
 from proxy.process.upgrade import Inheritance, inherited, start_successor
@@ -49,17 +53,23 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-def run(config: Config, worker_command: Sequence[str] = WORKER_COMMAND) -> int:
+def run(
+    config: Config, worker_command: Sequence[str] = WORKER_COMMAND, *, watch: bool = False
+) -> int:
     """Run the daemon in the foreground until a signal ends it; returns the exit code.
 
-    `worker_command` is for tests. A failed start is told on standard error and returns 1.
+    With `watch`, it reloads when a file changes, as with [server] dev. `worker_command` is for
+    tests. A failed start is told on standard error and returns 1.
     """
     inheritance = inherited(os.environ)
     try:
         identity = runtime_identity(config.server.user, config.server.group)
         give_logs(config, identity)
         error_log = open_error_log(config)
-        asyncio.run(Master(config, identity, error_log, worker_command, inheritance).main())
+        sockets = activated_sockets(os.environ)
+        held = inheritance.bound if inheritance else bound_by_systemd(config.listen, sockets)
+        master = Master(config, identity, error_log, worker_command, held)
+        asyncio.run(master.main(inheritance, watch=watch))
     except StartError as error:
         if inheritance is not None:
             inheritance.say(failed=str(error))
@@ -75,26 +85,11 @@ def run(config: Config, worker_command: Sequence[str] = WORKER_COMMAND) -> int:
     return 0
 
 
-def open_error_log(config: Config) -> logs.ErrorLog:
-    """Make [log] error the log of this process; raises StartError."""
-    path = STDERR if config.log.error == "-" else str(config.log.error)
-    try:
-        return logs.configure(path, "master", config.log.level)
-    except OSError as error:
-        raise StartError(f"[log] error: {path} cannot be opened: {error.strerror}") from None
-
-
-def give_logs(config: Config, identity: Identity | None) -> None:
-    """Let workers write the logs that only root can create; raises StartError."""
-    for path in (config.log.access, config.log.error):
-        if isinstance(path, Path):
-            give_log(path, identity)
-
-
 class Master:
     """One run of the daemon."""
 
     _generation: Generation  # the one that serves, or is about to
+    _watch: bool
 
     def __init__(
         self,
@@ -102,12 +97,11 @@ class Master:
         identity: Identity | None,
         error_log: logs.ErrorLog,
         worker_command: Sequence[str],
-        inheritance: Inheritance | None,
+        held: Sequence[Bound],
     ) -> None:
         self._config = config
-        self._inheritance = inheritance
-        # What another master has a claim on: its sockets' files are not ours to remove.
-        self._shared: Sequence[Bound] = inheritance.bound if inheritance else ()
+        # What another master, or systemd, has a claim on: its sockets' files stay.
+        self._shared = held
         self._identity = identity
         self._error_log = error_log
         self._worker_command = worker_command
@@ -126,29 +120,34 @@ class Master:
             },
         )
         self._changing = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stop_wish: Stop | None = None
         self._wish_changed = asyncio.Event()
         self._ended = asyncio.Event()
         self._began_at = time.monotonic()
 
-    async def main(self) -> None:
+    async def main(self, inheritance: Inheritance | None, *, watch: bool) -> None:
         """Start, wait for a signal, stop; raises StartError."""
         self._hear_signals()
+        self._watch = watch
         try:
-            inheritance = self._inheritance
             self._state.open(inheritance.lock if inheritance else None)
             number = inheritance.number if inheritance else 1
             self._generation = self._new_generation(number, self._config)
-            await self._serve()
+            await self._serve(inheritance)
         finally:
             self._state.close()
             self._ended.set()
             await self._control.close()
 
-    async def _serve(self) -> None:
+    async def _serve(self, inheritance: Inheritance | None) -> None:
         try:
-            await self._until_wish(self._start())
+            await self._until_wish(self._start(inheritance))
+            if os.getpid() == 1:
+                self._begin(reap_orphans(self._pids))
+            self._begin(self._notifier.stay_awake())
+            self._mind_changes()
             while self._stop_wish is None:
                 await self._wish_changed.wait()
         finally:
@@ -212,7 +211,7 @@ class Master:
         if not task.cancelled():
             task.result()
 
-    async def _start(self) -> None:
+    async def _start(self, inheritance: Inheritance | None) -> None:
         """Bind the listeners, start the first generation, and let it accept."""
         config = self._generation.config
         if os.geteuid() == 0 and self._identity is None:
@@ -221,17 +220,16 @@ class Master:
             )
         listeners = self._generation.listeners
         listeners.open(config.listen, config.server.worker_count(), self._shared)
-        if self._inheritance is None:
+        if inheritance is None:
             listeners.listen()
             await self._generation.start(ignore)
         else:
-            inheritance = self._inheritance
             await self._generation.start(lambda text: inheritance.say(progress=text), healthy=True)
             listeners.listen()
         self._generation.accept()
         await self._control.open()
-        if self._inheritance is not None:
-            self._take_over(self._inheritance)
+        if inheritance is not None:
+            self._take_over(inheritance)
         announce(config, listeners.urls(), self._generation.apps, self._generation.workers)
         self._notifier.ready()
 
@@ -274,6 +272,7 @@ class Master:
             number = self._generation.number
             log.info("generation %d serves, generation %d ends", number, before.number)
             self._drain(before)
+            self._mind_changes()
             return f"generation {number} serves", {"generation": number}
 
     async def _replace(self, old: Generation, tell: Tell) -> None:
@@ -304,9 +303,31 @@ class Master:
         self._draining[old] = asyncio.create_task(self._until_drained(old))
 
     async def _until_drained(self, old: Generation) -> None:
-        await old.end("fast" if self._generation.config.server.dev else "graceful")
+        await old.end("fast" if self._develops else "graceful")
         self._draining.pop(old, None)
         log.info("generation %d has ended", old.number)
+
+    @property
+    def _develops(self) -> bool:
+        return self._watch or self._generation.config.server.dev
+
+    def _mind_changes(self) -> None:
+        if self._develops and (self._watching is None or self._watching.done()):
+            self._watching = self._begin(self._reload_on_changes())
+
+    async def _reload_on_changes(self) -> None:
+        config = self._generation.config
+        changes = Changes(config.folder, config.server.state_dir)
+        while self._develops:
+            paths = await changes.wait()
+            log.info("%s changed", ", ".join(paths[:5]))
+            with suppress(CommandError):  # the log has it
+                await self.reload(ignore)
+
+    def _pids(self) -> set[int]:
+        generations = [self._generation, *self._draining]
+        pids = {child.pid for generation in generations for child in generation.children}
+        return {pid for pid in pids if pid is not None}
 
     async def upgrade(self, tell: Tell) -> Outcome:
         """Start a new master on the same sockets, and end when it serves.

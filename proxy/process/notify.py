@@ -4,6 +4,7 @@ Outside systemd (no NOTIFY_SOCKET) nothing is said. The variables are taken out 
 applications must not speak for proxyd.
 """
 
+import asyncio
 import os
 import socket
 import time
@@ -52,6 +53,12 @@ class Notifier:
     def alive(self) -> None:
         """The master's loop goes round."""
         self._send("WATCHDOG=1")
+
+    async def stay_awake(self) -> None:
+        """Say `alive` as often as systemd's watchdog wants to hear it, if it does."""
+        while (interval_s := self.watchdog_s) is not None:
+            self.alive()
+            await asyncio.sleep(interval_s)
 
     def _send(self, text: str) -> None:
         if not self._address:

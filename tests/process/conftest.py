@@ -47,8 +47,10 @@ def daemon(folder: Path) -> Iterator[Callable[..., Daemon]]:
     """Give a function that starts a master on a configuration."""
     started: list[Daemon] = []
 
-    def start(configuration: str, worker_python: str = sys.executable) -> Daemon:
-        started.append(Daemon(folder, configuration, worker_python))
+    def start(
+        configuration: str, worker_python: str = sys.executable, *, watch: bool = False
+    ) -> Daemon:
+        started.append(Daemon(folder, configuration, worker_python, watch=watch))
         return started[-1]
 
     yield start

@@ -189,21 +189,32 @@ import sys
 from pathlib import Path
 from proxy.config.load import load
 from proxy.process.master import run
-sys.exit(run(load(Path("proxy.toml")), sys.argv[1:]))
+watch = "--watch" in sys.argv
+sys.exit(run(load(Path("proxy.toml")), [a for a in sys.argv[1:] if a != "--watch"], watch=watch))
 """
 
 
 class Daemon:
     """A real master with the application above and a stand-in for the worker."""
 
-    def __init__(self, folder: Path, configuration: str, worker_python: str) -> None:
+    def __init__(
+        self, folder: Path, configuration: str, worker_python: str, *, watch: bool = False
+    ) -> None:
         self.folder = folder
         (folder / "proxy.toml").write_text(configuration)
         (folder / "worker.py").write_text(WORKER)
         self.errors_path = folder / "stderr"
         with self.errors_path.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", RUN, worker_python, "worker.py"],
+                [
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    RUN,
+                    worker_python,
+                    "worker.py",
+                    *(["--watch"] if watch else []),
+                ],
                 cwd=folder,
                 stderr=errors,
             )

@@ -424,3 +424,43 @@ def test_a_user_that_does_not_exist_ends_the_start(daemon: Start) -> None:
     assert running.errors.startswith(
         'proxyd cannot start: [server] user = "no-such-user": there is no such user'
     )
+
+
+@pytest.mark.parametrize("switch", ["dev", "--watch"])
+def test_in_development_a_changed_file_is_a_reload(daemon: Start, switch: str) -> None:
+    if switch == "dev":
+        running = daemon(ONE.replace("[server]", "[server]\ndev = true"))
+    else:
+        running = daemon(ONE, watch=True)
+    running.wait_until_ready()
+    source = running.folder / "timeline.py"
+    whole = source.read_text()
+    source.write_text("import nothing_like_it\n")
+    running.wait_for_error("timeline.py changed")
+    running.wait_for_error("the reload failed, what runs goes on")
+    source.write_text(whole + "# mended\n")
+    running.wait_for_error("generation 1 has ended")
+    assert running.ask_worker()["apps"]["timeline"][0].endswith("/run/2/timeline-0.sock")
+
+
+def test_systemd_hears_of_the_start_of_reloads_and_of_the_end(
+    daemon: Start, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(short / "notify"))
+        systemd.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(short / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "100000")
+        running = daemon(ONE)
+        assert systemd.recv(4096).startswith(b"READY=1\n")
+        assert systemd.recv(4096) == systemd.recv(4096) == b"WATCHDOG=1"
+        running.wait_until_ready()
+        (running.folder / "requests-done").touch()
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for_error("generation 1 has ended")
+        running.process.terminate()
+        told: list[bytes] = []
+        while not told or not told[-1].startswith(b"STOPPING=1"):
+            told.append(systemd.recv(4096))
+        states = [each.partition(b"=")[0] for each in told if each != b"WATCHDOG=1"]
+        assert states == [b"RELOADING", b"READY", b"STOPPING"]
