@@ -52,9 +52,9 @@ def run(
 ) -> None:
     """Serve in the foreground, until Ctrl-C or SIGTERM."""
     from proxy.config.load import load
-    from proxy.process import master
+    from proxy.process import daemon
 
-    raise typer.Exit(master.run(load(config), watch=watch))
+    raise typer.Exit(daemon.run(load(config), watch=watch))
 
 
 @app.command()

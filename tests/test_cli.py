@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,7 +16,7 @@ from proxy.cli import app, main
 from proxy.config.reference import json_schema, reference
 from proxy.config.schema import Config
 from proxy.errors import ConfigError, StartError
-from proxy.process import master
+from proxy.process import control_client, daemon
 
 PROXYD = Path(sys.executable).with_name("proxyd")
 GOOD = '[[listen]]\naddress = "127.0.0.1:0"\n[[route]]\npath = "/*"\nfiles = "static"\n'
@@ -122,7 +124,7 @@ def test_version_does_not_wait_for_a_web_server() -> None:
         "import sys\nsys.argv = ['proxyd', 'version']\nfrom proxy.cli import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print([name for name in sys.modules if name in "
-        "('uvloop', 'asyncio', 'rich', 'proxy.config.schema', 'proxy.process.master')])"
+        "('uvloop', 'asyncio', 'rich', 'proxy.config.schema', 'proxy.process.daemon')])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
@@ -162,7 +164,18 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
 def test_help_lists_the_commands_that_exist_and_no_others() -> None:
     result = proxyd("--help")
     assert result.returncode == 0
-    for command in ("run", "check", "schema", "version"):
+    commands = (
+        "run",
+        "check",
+        "reload",
+        "upgrade",
+        "stop",
+        "status",
+        "systemd",
+        "schema",
+        "version",
+    )
+    for command in commands:
         assert command in result.stdout
     assert "reference" not in result.stdout
 
@@ -201,6 +214,56 @@ def test_an_interrupt_is_quiet(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (["reload"], "reload"),
+        (["upgrade"], "upgrade"),
+        (["stop"], "stop"),
+        (["stop", "--now"], "stop now"),
+    ],
+)
+def test_a_command_goes_to_the_daemon_of_the_state_folder(
+    arguments: list[str], asked: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(folder: Path, name: str, tell: Callable[[str], None]) -> tuple[str, dict[str, Any]]:
+        assert (folder, name) == (site / "var", asked)
+        tell("one moment")
+        return "done", {}
+
+    monkeypatch.setattr(control_client, "command", command)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    assert result.stdout == "done\n"
+    assert result.stderr == "one moment\n"
+
+
+@pytest.mark.usefixtures("site")
+def test_status_is_for_people_and_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    status = {
+        "version": "1", "pid": 5, "uptime_s": 1.0, "config": "proxy.toml",
+        "listeners": ["http://[::1]"], "generations": [],
+    }  # fmt: skip
+    monkeypatch.setattr(control_client, "command", lambda *_: ("", status))
+    assert "proxyd 1, pid 5, for 1s" in CliRunner().invoke(app, ["status"]).stdout
+    assert json.loads(CliRunner().invoke(app, ["status", "--json"]).stdout) == status
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize("command", ["reload", "upgrade", "stop", "status"])
+def test_without_a_daemon_commands_end_with_1_and_the_way_to_start_one(command: str) -> None:
+    result = proxyd(command)
+    assert result.returncode == 1
+    assert result.stderr.startswith("proxyd: no proxyd runs with the state_dir ")
+
+
+def test_systemd_gets_units_with_this_very_command(site: Path) -> None:
+    unit = proxyd("systemd", cwd=site)
+    assert f"ExecStart={PROXYD} run -c {site / 'proxy.toml'}\n" in unit.stdout
+    assert "ListenStream=127.0.0.1:0\n" in proxyd("systemd", "--socket", cwd=site).stdout
+
+
 @pytest.mark.parametrize("code", [0, 1])
 @pytest.mark.usefixtures("site")
 def test_run_hands_the_configuration_to_the_master_and_ends_with_its_code(
@@ -208,11 +271,12 @@ def test_run_hands_the_configuration_to_the_master_and_ends_with_its_code(
 ) -> None:
     given: list[Config] = []
 
-    def run(config: Config) -> int:
+    def run(config: Config, *, watch: bool) -> int:
         given.append(config)
+        assert not watch
         return code
 
-    monkeypatch.setattr(master, "run", run)
+    monkeypatch.setattr(daemon, "run", run)
     monkeypatch.setattr(sys, "argv", ["proxyd", "run", "-c", "proxy.toml"])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -15,7 +15,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -27,7 +26,6 @@ from proxy.config.load import load
 from proxy.config.schema import Config
 from proxy.errors import CommandError, ProxydError, StartError
 from proxy.observe import logs
-from proxy.process.activation import activated_sockets, bound_by_systemd
 from proxy.process.announce import announce
 from proxy.process.changes import Changes
 from proxy.process.control_socket import ControlSocket, Outcome
@@ -36,14 +34,12 @@ from proxy.process.listeners import Bound, Listeners
 from proxy.process.log_files import give_logs, open_error_log
 from proxy.process.notify import Notifier
 from proxy.process.orphans import reap_orphans
-from proxy.process.privileges import Identity, runtime_identity
+from proxy.process.privileges import Identity
 from proxy.process.state import State
 from proxy.process.status import status_of
-from proxy.process.upgrade import Inheritance, inherited, start_successor
+from proxy.process.upgrade import Inheritance, start_successor
 from proxy.protocol.ticket_keys import TicketSecret
 
-# "-P" keeps a proxy.py in the working directory from standing in for this package.
-WORKER_COMMAND = (sys.executable, "-P", "-m", "proxy.process.worker")
 # Old generations that may finish requests at once; past it the oldest is cut off. A stream keeps
 # one alive for all of `shutdown`, however often somebody reloads.
 DRAINING_GENERATIONS = 4
@@ -51,38 +47,6 @@ DRAINING_GENERATIONS = 4
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-
-def run(
-    config: Config, worker_command: Sequence[str] = WORKER_COMMAND, *, watch: bool = False
-) -> int:
-    """Run the daemon in the foreground until a signal ends it; returns the exit code.
-
-    With `watch`, it reloads when a file changes, as with [server] dev. `worker_command` is for
-    tests. A failed start is told on standard error and returns 1.
-    """
-    inheritance = inherited(os.environ)
-    try:
-        identity = runtime_identity(config.server.user, config.server.group)
-        give_logs(config, identity)
-        error_log = open_error_log(config)
-        sockets = activated_sockets(os.environ)
-        held = inheritance.bound if inheritance else bound_by_systemd(config.listen, sockets)
-        master = Master(config, identity, error_log, worker_command, held)
-        asyncio.run(master.main(inheritance, watch=watch))
-    except StartError as error:
-        if inheritance is not None:
-            inheritance.say(failed=str(error))
-        if config.log.error != "-":
-            log.error("cannot start: %s", error)  # noqa: TRY400 - a message, no traceback
-        print(f"proxyd cannot start: {error}", file=sys.stderr, flush=True)  # noqa: T201
-        return 1
-    finally:
-        for handler in logging.getLogger().handlers[:]:
-            if isinstance(handler, logs.ErrorLog):  # a reload may have opened another one
-                logging.getLogger().removeHandler(handler)
-                handler.close()
-    return 0
 
 
 class Master:
@@ -121,6 +85,7 @@ class Master:
         )
         self._changing = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
+        self._signalled: list[asyncio.Task[Outcome]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stop_wish: Stop | None = None
         self._wish_changed = asyncio.Event()
@@ -164,14 +129,20 @@ class Master:
         loop.add_signal_handler(signal.SIGINT, self._wish, "fast")
         loop.add_signal_handler(signal.SIGQUIT, self._wish, "graceful")
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self.reload(ignore)))
-        loop.add_signal_handler(signal.SIGUSR2, lambda: self._begin(self.upgrade(ignore)))
+        loop.add_signal_handler(signal.SIGHUP, self._change, self.reload)
+        loop.add_signal_handler(signal.SIGUSR2, self._change, self.upgrade)
 
     def _wish(self, stop: Stop) -> None:
         """Note how to stop; a graceful stop can become a fast one, and never the reverse."""
         if self._stop_wish != "fast":
             self._stop_wish = stop
         self._wish_changed.set()
+
+    def _change(self, change: Callable[[Tell], Coroutine[Any, Any, Outcome]]) -> None:
+        """Do as a signal says; what waits for its turn already does it for this one as well."""
+        self._signalled = [task for task in self._signalled if not task.done()]
+        if len(self._signalled) < 2:
+            self._signalled.append(self._begin(change(ignore)))
 
     def _begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """Do something beside the rest; a stop ends it."""
@@ -259,6 +230,8 @@ class Master:
 
         Raises CommandError, and then what runs goes on untouched.
         """
+        if self._changing.locked():
+            tell("another reload or upgrade comes first")
         async with self._changing:
             self._notifier.reloading()
             before = self._generation

@@ -188,7 +188,7 @@ RUN = """
 import sys
 from pathlib import Path
 from proxy.config.load import load
-from proxy.process.master import run
+from proxy.process.daemon import run
 watch = "--watch" in sys.argv
 sys.exit(run(load(Path("proxy.toml")), [a for a in sys.argv[1:] if a != "--watch"], watch=watch))
 """

@@ -365,6 +365,19 @@ def test_a_stop_in_the_middle_of_a_reload_ends_both_generations(daemon: Start) -
     assert running.files() == set()
 
 
+def test_signals_that_come_faster_than_reloads_do_not_pile_up(daemon: Start) -> None:
+    running = daemon(ONE)
+    running.wait_until_ready()
+    (running.folder / "requests-done").touch()
+    for _ in range(50):
+        running.process.send_signal(signal.SIGHUP)
+        running.ask_worker()
+    running.wait_for_error("generation 2 has ended")
+    assert "generation 9 serves" not in running.errors
+    assert running.end() == 0
+    assert running.files() == set()
+
+
 def test_old_generations_do_not_pile_up(daemon: Start) -> None:
     running = daemon(ONE + '[timeouts]\nshutdown = "10m"\n')
     running.wait_until_ready()

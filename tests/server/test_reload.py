@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -56,8 +57,27 @@ def pids(running: Daemon, kind: str) -> list[int]:
     ]
 
 
+def replaced(running: Daemon, pid: int) -> bool:
+    """Whether another process of the application runs in the place of `pid`."""
+    return pids(running, "app") not in ([], [pid])
+
+
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_a_killed_application_is_nothing_to_static_files_and_soon_back(start: Start) -> None:
+    running = start(SITE)
+    with load_on(running.connect, ["/static/page.html"], 1) as load:
+        for _ in range(3):
+            (pid,) = pids(running, "app")
+            os.kill(pid, signal.SIGKILL)
+            wait_for(partial(replaced, running, pid), "a new process")
+            wait_for(lambda: running.ask("/pid").status == 200, "its first answer")
+    assert load.failures == []
+    assert load.repeated == 0
+    assert running.stop() == 0
+    running.check_clean()
 
 
 def test_upgrades_under_load_lose_nothing_and_a_failed_one_changes_nothing(start: Start) -> None:
