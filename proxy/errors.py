@@ -156,10 +156,14 @@ class UpstreamError(HttpError):
     status = 502
 
 
-class StaleConnectionError(UpstreamError):
+class NoAnswerError(UpstreamError):
+    """A connection ended before a byte of the answer; may be repaired (`rules.retrying`)."""
+
+
+class StaleConnectionError(NoAnswerError):
     """An idle connection was closed by the upstream before it sent a byte of its answer.
 
-    The one failure that may be retried unseen (`rules.retrying`). RFC 9110 §9.2.2.
+    A failure that may be repaired on the same server (`rules.retrying`). RFC 9110 §9.2.2.
     """
 
 

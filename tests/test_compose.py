@@ -133,7 +133,7 @@ def test_a_route_keeps_its_own_bounds_or_has_those_of_all(parts: Parts) -> None:
 
 def test_groups_have_the_servers_of_their_section(parts: Parts, folder: Path) -> None:
     def addresses(name: str) -> list[str]:
-        return [str(pool.address) for pool in group_of(parts, name)._pools]
+        return [str(pool.server.address) for pool in group_of(parts, name)._pools]
 
     assert addresses("timeline") == [f"unix:{folder}/a.sock", f"unix:{folder}/b.sock"]
     assert addresses("legacy") == ["127.0.0.1:9000", "unix:/run/legacy.sock"]

@@ -17,8 +17,15 @@ import asyncio
 from math import inf
 from typing import Final, Protocol, cast
 
-from proxy.errors import HttpError, StaleConnectionError, UpstreamError, UpstreamTimeoutError
+from proxy.errors import (
+    HttpError,
+    NoAnswerError,
+    StaleConnectionError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
 from proxy.message import FieldLine, Fields
+from proxy.rules.health import Health
 from proxy.upstream.options import GroupOptions
 from proxy.upstream.reading import BodyReader, PartialHead, last_reads, persists
 from proxy.upstream.response import ResponseBody, UpstreamResponse
@@ -52,7 +59,17 @@ class Asker(Protocol):
 
 
 class Owner(Protocol):
-    """The pool of a connection."""
+    """The pool of a connection; a suspect `health` wants to know of the next answer."""
+
+    @property
+    def health(self) -> Health:
+        """What is known of the server."""
+
+    def answered(self) -> None:
+        """Learn that a suspect server has answered."""
+
+    def failed(self, error: UpstreamError | UpstreamTimeoutError) -> None:
+        """Learn that a request got no answer, or no whole one."""
 
     def released(self, connection: "UpstreamConnection") -> None:
         """Take an idle connection, which may serve another request."""
@@ -135,6 +152,11 @@ class UpstreamConnection(asyncio.Protocol):
     def closed(self) -> bool:
         """Whether it will never serve a request again."""
         return self._state == CLOSED
+
+    @property
+    def owner(self) -> Owner:
+        """The pool that it came from."""
+        return self._owner
 
     def begin(
         self,
@@ -314,6 +336,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _answer_with(self, parsed: ReadHead, rest: bytes) -> None:
         """Answer with the final head, whole when its body is here as well."""
+        if self._owner.health.suspect:
+            self._owner.answered()
         length = parsed.length
         option = parsed.fields.get(b"connection")
         minor_version = parsed.minor_version
@@ -446,11 +470,13 @@ class UpstreamConnection(asyncio.Protocol):
             return UpstreamError(f"{self.name} broke off in the middle of a body{cause}")
         if self._received:
             return UpstreamError(f"{self.name} broke off before the end of a response head{cause}")
-        kind = StaleConnectionError if self.reused else UpstreamError
+        kind = StaleConnectionError if self.reused else NoAnswerError
         return kind(f"{self.name} closed the connection without an answer{cause}")
 
     def _fail(self, error: UpstreamError | UpstreamTimeoutError) -> None:
         asker, body = self._asker, self._body
+        if asker is not None and not isinstance(error, StaleConnectionError):
+            self._owner.failed(error)
         self.close()
         if body is not None:
             body.fail(error)

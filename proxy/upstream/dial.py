@@ -2,8 +2,9 @@
 
 import asyncio
 import errno
+import ssl
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from proxy.errors import UpstreamError, UpstreamTimeoutError
 from proxy.upstream.address import Address, TcpAddress, UnixAddress
@@ -27,12 +28,20 @@ ADVICE = {
 ConnectionT = TypeVar("ConnectionT", bound=asyncio.BaseProtocol)
 
 
+class Encryption(NamedTuple):
+    """A context for TLS, and the name that the server's certificate must have."""
+
+    context: ssl.SSLContext
+    server_name: str
+
+
 async def dial(
     name: str,
     address: Address,
     resolver: Resolver,
     factory: Callable[[], ConnectionT],
     timeout_s: float,
+    encryption: Encryption | None = None,
 ) -> ConnectionT:
     """Connect to `address` within `timeout_s`, and give the connection to a new protocol.
 
@@ -41,12 +50,22 @@ async def dial(
     try:
         async with asyncio.timeout(timeout_s):
             if isinstance(address, UnixAddress):
-                return await _dial_unix(address, factory)
-            return await _dial_tcp(address, resolver, factory, timeout_s)
+                return await _dial_unix(address, factory, encryption)
+            return await _dial_tcp(address, resolver, factory, timeout_s, encryption)
     except TimeoutError:
         raise UpstreamTimeoutError(
             f"{name} did not accept a connection within {timeout_s:g} s; check the address and the"
             " firewall, or raise connect_timeout"
+        ) from None
+    except ssl.CertificateError as error:
+        raise UpstreamError(
+            f"{name} has a certificate that is not trusted: {error.verify_message}; check `ca` and"
+            " `server_name` in its tls"
+        ) from None
+    except ssl.SSLError as error:
+        raise UpstreamError(
+            f"{name} could not agree on TLS: {error.reason or error}; does it speak TLS there, and"
+            " does it want a client certificate?"
         ) from None
     except OSError as error:
         advice = ADVICE.get(error.errno or 0, "check the address")
@@ -58,11 +77,16 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-async def _dial_unix(address: UnixAddress, factory: Callable[[], ConnectionT]) -> ConnectionT:
+async def _dial_unix(
+    address: UnixAddress, factory: Callable[[], ConnectionT], encryption: Encryption | None
+) -> ConnectionT:
     loop = asyncio.get_running_loop()
+    context, server_name = encryption or (None, None)
     while True:
         try:
-            _, connection = await loop.create_unix_connection(factory, str(address.path))
+            _, connection = await loop.create_unix_connection(
+                factory, str(address.path), ssl=context, server_hostname=server_name
+            )
         except BlockingIOError:
             await asyncio.sleep(FULL_BACKLOG_S)
         else:
@@ -70,13 +94,18 @@ async def _dial_unix(address: UnixAddress, factory: Callable[[], ConnectionT]) -
 
 
 async def _dial_tcp(
-    address: TcpAddress, resolver: Resolver, factory: Callable[[], ConnectionT], timeout_s: float
+    address: TcpAddress,
+    resolver: Resolver,
+    factory: Callable[[], ConnectionT],
+    timeout_s: float,
+    encryption: Encryption | None,
 ) -> ConnectionT:
     """Try one address of the name after the other; each has its share of the time.
 
     Both event loops set TCP_NODELAY on what they connect.
     """
     loop = asyncio.get_running_loop()
+    context, server_name = encryption or (None, None)
     began_at = loop.time()
     hosts = await resolver.resolve(address.host)
     failure: OSError = TimeoutError()
@@ -85,7 +114,11 @@ async def _dial_tcp(
         try:
             async with asyncio.timeout(share_s):
                 _, connection = await loop.create_connection(
-                    factory, hosts[len(hosts) - left], address.port
+                    factory,
+                    hosts[len(hosts) - left],
+                    address.port,
+                    ssl=context,
+                    server_hostname=server_name,
                 )
         except OSError as error:
             if isinstance(failure, TimeoutError):  # anything says more than silence

@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 from typing import final
 
+from proxy.rules.health import EjectionRules
+from proxy.upstream.server import Balance, UpstreamTls
+
+IN_TURN = Balance()
+EJECTION = EjectionRules()
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,11 +17,16 @@ class GroupOptions:
 
     `connect_timeout_s` covers name resolution, and all addresses of one server. `send_timeout_s`
     and `read_timeout_s` count from the last progress, as nginx's proxy_send_timeout and
-    proxy_read_timeout (60 s) do. `max_connections` counts busy and idle ones together; `queue`
-    requests may wait for one of them, each for `queue_timeout_s`. Each server keeps up to
-    `idle_connections` for `idle_timeout_s`, which should be shorter than the server's own patience
-    (Waitress 120 s, node 5 s; gunicorn has 2 s, and wants less here). `response_header_bytes`
-    bounds one response head with its status line (node 16 KiB, nginx one page, curl 300 KiB).
+    proxy_read_timeout (60 s) do. `max_connections` of each server counts busy and idle ones
+    together; `queue` requests may wait for one of them, each for `queue_timeout_s`. Each server
+    keeps up to `idle_connections` for `idle_timeout_s`, which should be shorter than the server's
+    own patience (Waitress 120 s, node 5 s; gunicorn has 2 s, and wants less here).
+    `response_header_bytes` bounds one response head with its status line (node 16 KiB, nginx one
+    page, curl 300 KiB).
+
+    `managed` says that proxyd starts the servers, so that requests wait while nothing listens.
+    `retries` is how often one request goes to another server, `retry_budget_percent` how often all
+    of them may. A server that comes back gets its full share after `slow_start_s`.
     """
 
     connect_timeout_s: float = 5
@@ -29,3 +40,11 @@ class GroupOptions:
     response_header_bytes: int = 65536
     max_chunk_line_bytes: int = 4096
     max_trailer_bytes: int = 8192
+    managed: bool = False
+    balance: Balance = IN_TURN
+    sticky_cookie: str = ""
+    retries: int = 1
+    retry_budget_percent: int = 20
+    slow_start_s: float = 0
+    ejection: EjectionRules = EJECTION
+    tls: UpstreamTls | None = None

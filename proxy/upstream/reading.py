@@ -124,8 +124,11 @@ def last_reads(transport: asyncio.Transport) -> Iterator[bytes]:
 
     An upstream that answers and closes before it took the whole request (413, 401) makes a write
     fail, and then the event loop reads no more, though the answer waits in the socket. To be called
-    in `connection_lost`, where the transport still owns its descriptor.
+    in `connection_lost`, where the transport still owns its descriptor. Of a connection with TLS
+    there is nothing to be had: what the socket holds is encrypted.
     """
+    if transport.get_extra_info("sslcontext") is not None:
+        return
     descriptor = transport.get_extra_info("socket").fileno()
     for _ in range(LAST_READS):
         try:

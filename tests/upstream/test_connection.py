@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.errors import StaleConnectionError, UpstreamError, UpstreamTimeoutError
+from proxy.errors import (
+    NoAnswerError,
+    StaleConnectionError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
 from proxy.message import FieldLine, Fields
+from proxy.rules.health import EjectionRules, Health
 from proxy.upstream.answer import AwaitedAnswer
 from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.options import GroupOptions
@@ -56,6 +62,14 @@ class FakePool:
     def __init__(self) -> None:
         self.idle = 0
         self.lost = 0
+        self.health = Health(EjectionRules())
+        self.failures = 0
+
+    def answered(self) -> None:
+        self.health.succeeded(0)
+
+    def failed(self, error: Exception) -> None:
+        self.failures += 1
 
     def released(self, connection: UpstreamConnection) -> None:
         self.idle += 1
@@ -421,7 +435,7 @@ async def test_a_new_connection_that_closes_without_a_byte_is_not_stale() -> Non
     wire = Wire()
     answer = wire.ask()
     wire.connection.eof_received()
-    assert type(answer.exception()) is UpstreamError
+    assert type(answer.exception()) is NoAnswerError
 
 
 async def test_a_reused_connection_that_closes_in_a_head_is_not_stale() -> None:

@@ -272,7 +272,8 @@ async def test_an_upstream_that_breaks_off_or_sends_garbage_is_an_error(
             error = (await collect(await get(group))).error
         except UpstreamError as failure:
             error = failure
-        assert type(error) is UpstreamError
+        assert isinstance(error, UpstreamError)
+        assert not isinstance(error, StaleConnectionError)
         assert words in str(error)
         assert str(server.address) in str(error)
         assert group.connections == 0
@@ -633,12 +634,19 @@ async def test_servers_are_taken_in_turn() -> None:
         group.close()
 
 
-async def test_at_the_limit_any_idle_connection_will_do() -> None:
-    async with upstream(answering) as one, upstream(answering) as two:
+async def test_the_limit_of_connections_is_that_of_each_server() -> None:
+    async with upstream(silent) as one, upstream(silent) as two:
         group = group_of(one.address, two.address, options=GroupOptions(max_connections=1))
-        await get(group)
-        await get(group)
-        assert (len(one.heads), len(two.heads)) == (2, 0)
+        busy = [await group.acquire(), await group.acquire()]
+        assert [pool.taken for pool in group.pools] == [1, 1]
+        waiting = asyncio.ensure_future(group.acquire())
+        await until(lambda: group.waiting == 1)
+        busy[1].release()
+        assert await waiting is busy[1]
+        busy[0].release()
+        busy[1].release()
+        assert {group.acquire_now(), group.acquire_now()} == set(busy)
+        assert group.acquire_now() is None
         group.close()
 
 
@@ -659,8 +667,8 @@ async def test_a_server_that_is_back_is_used_again(tmp_path: Path) -> None:
             await get(group)
             await get(group)
             assert back.accepted == 0  # it failed less than a second ago
-            for pool in group._pools:
-                pool.failed_until = 0  # a second later
+            group.pools[0].health.ejected_until = 0  # a second later
+            group.changed()
             await get(group)
             await get(group)
             assert len(back.heads) == 1
