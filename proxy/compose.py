@@ -1,11 +1,13 @@
 """Config → running parts: routes with their steps, upstream groups, logs; again on reload."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
 from proxy.clock import Clock
+from proxy.compose_cache import cache_rule
 from proxy.config.backends import App, Upstream
 from proxy.config.routes import FilesRoute, ToRoute
 from proxy.config.schema import Config, Listen
@@ -16,6 +18,7 @@ from proxy.message import FieldLine
 from proxy.observe.access_log import AccessLog
 from proxy.pipeline.exchange import OPEN, Entrance
 from proxy.pipeline.forward import forward
+from proxy.pipeline.lookup import lookup
 from proxy.pipeline.site import Route, Site
 from proxy.pipeline.static import static
 from proxy.protocol.service import ClientLimits
@@ -68,6 +71,10 @@ class Parts:
                 if given.strip_prefix:
                     route.strip_prefix = route.prefix[:-1]
                 route.body_limit = given.body_limit or config.limits.body
+                route.cache = cache_rule(given.cache)
+                if route.cache is not None:
+                    route.step = lookup
+                    route.bare = bare(route)
             case _:
                 assert_never(given)
         route.headers = headers
@@ -84,6 +91,25 @@ class Parts:
         for catalog in self.catalogs:
             catalog.close()
         self.access_log.close()
+
+
+def bare(route: Route) -> Route:
+    """Return the same route for what is fetched into the cache: with nothing of its clients'."""
+    fetching = copy(route)
+    fetching.step = forward
+    fetching.cache = None
+    fetching.buffer_response = 0
+    return fetching
+
+
+def cache_folder(config: Config) -> Path:
+    """Return where the cache is on disk, and its purges in any case."""
+    return config.cache.folder or config.server.state_dir / "cache"
+
+
+def uses_cache(config: Config) -> bool:
+    """Say whether any route has a cache."""
+    return any(isinstance(route, ToRoute) and route.cache.enabled for route in config.route)
 
 
 def client_limits(config: Config) -> ClientLimits:

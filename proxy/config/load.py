@@ -161,8 +161,14 @@ def unknown_key(loc: tuple[str | int, ...], key: KeyPath) -> str:
     """Say which key was meant, or where it belongs, or which keys there are."""
     name = str(key[-1])
     heading, table = table_at(loc)
-    if heading == "[[route]] with files" and name == "to":
-        return "a route has `files` or `to`, not both; make it two routes"
+    if heading == "[[route]] with files":
+        if name == "to":
+            return "a route has `files` or `to`, not both; make it two routes"
+        if name == "cache":
+            return (
+                "is only for routes with `to`; files are kept in memory anyway ([files]), and "
+                "`cache_control` says what browsers keep"
+            )
     if heading.startswith("[[route]]"):
         for other in ("files", "to"):
             if name in keys(SECTIONS[f"[[route]] with {other}"]) - keys(table):
@@ -196,6 +202,15 @@ def wrong_brackets(key: KeyPath, value: object) -> str:
             return f"has tables with names; write [{key[0]}.NAME], and its keys in the lines below"
         case (str(name),) | ("app" | "route", _, str(name)) if name in ("env", "headers"):
             return f'must be a table, not {shown(value)}; write {name} = {{ NAME = "value" }}'
+        case ("route", _, "cache", "status_ttl"):
+            return f'must be a table, not {shown(value)}; write status_ttl = {{ 404 = "10s" }}'
+        case ("route", _, "cache", "rules") | ("route", _, "cache", "rules", int()):
+            return "is a list of tables; write [[route.cache.rules]], and its keys in lines below"
+        case ("route", _, "cache", "key", "query"):
+            return f'must be a table, not {shown(value)}; write query = {{ ignore = ["utm_*"] }}'
+        case ("route", _, "cache", *rest) if rest in ([], ["key"], ["bypass"], ["no_store"]):
+            name = ".".join(["route.cache", *map(str, rest)])
+            return f"is a table; write [{name}], and its keys in the lines below"
         case (str(name),):
             return f"is a table; write [{name}], and its keys in the lines below"
     return f"must be a list in [ ], not {shown(value)}"
@@ -233,7 +248,10 @@ def table_at(loc: tuple[str | int, ...]) -> tuple[str, type[Table]]:
     """Return the table in which `loc` is a key, with its heading."""
     if len(loc) == 1:
         return "", Config
-    name = loc[0] if loc[0] != "route" else f"[[route]] with {loc[2]}"
+    name = loc[0]
+    if name == "route":
+        inner = [part for part in loc[3:-1] if isinstance(part, str)]
+        name = ".".join(["route", *inner]) if inner else f"[[route]] with {loc[2]}"
     for heading, table in SECTIONS.items():
         if name == heading or heading.strip("[]").removesuffix(".NAME") == name:
             return heading, table

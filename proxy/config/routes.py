@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
+from proxy.config.cache import RouteCache
 from proxy.config.kinds import (
     Duration,
     FieldValue,
@@ -102,6 +103,10 @@ class ToRoute(RouteBase):
     """As `read_timeout` of the app or upstream, which holds without it. Precedent: nginx
     `proxy_read_timeout` in a location."""
 
+    cache: RouteCache = default({})
+    """What may be reused of its answers: see [route.cache]. By default what they allow themselves
+    (RFC 9111)."""
+
     @field_validator("strip_prefix")
     @classmethod
     def has_a_prefix(cls, strip: bool, info: ValidationInfo) -> bool:
@@ -110,6 +115,24 @@ class ToRoute(RouteBase):
         if strip and (path == "/*" or not path.endswith("/*")):
             raise ValueError(f'needs a path such as "/prefix/*"; "{path}" has no prefix')
         return strip
+
+    @field_validator("cache")
+    @classmethod
+    def about_its_paths(cls, cache: RouteCache, info: ValidationInfo) -> RouteCache:
+        """Check that the paths in it are whole paths, which requests of this route have."""
+        route = info.data.get("path", "/*")
+        named = [path for rule in cache.rules for path in rule.path or ()]
+        for path in (*named, *cache.bypass.paths, *cache.no_store.paths):
+            if not within(path, route):
+                raise ValueError(f'"{path}" is outside of "{route}"; write whole paths')
+        return cache
+
+
+def within(path: str, route: str) -> bool:
+    """Say whether requests of `path` come to a route of the path `route`."""
+    if not route.endswith("/*"):
+        return path == route
+    return path == route[:-2] or path.startswith(route[:-1])
 
 
 FILES_ONLY = FilesRoute.model_fields.keys() - RouteBase.model_fields.keys() | {"try"}

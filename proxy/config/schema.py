@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from proxy.config.backends import App, Upstream
+from proxy.config.cache import CACHE_SECTIONS, Cache
 from proxy.config.kinds import (
     AccessLogTarget,
     CheckInterval,
@@ -46,8 +47,9 @@ class Server(Table):
     CPUs gain nothing. Precedent: nginx `worker_processes auto`."""
 
     user: str | None = None
-    """When started as root, workers and apps become this user; without it they stay root, which
-    `proxyd check` warns of. Of no effect when not started as root. Precedent: nginx `user`."""
+    """When started as root, workers and apps become this user for good: setuid programs that they
+    start (sudo) gain nothing. Without it they stay root, which `proxyd check` warns of. Of no
+    effect when not started as root. Precedent: nginx `user`."""
 
     group: str | None = None
     """The group that goes with `user`, which it needs; without it, the user's own group."""
@@ -206,8 +208,8 @@ class Timeouts(Table):
     gunicorn `graceful_timeout` 30s, nginx `worker_shutdown_timeout` none."""
 
     heartbeat: Duration = default("30s")
-    """How long a worker may not move; then the stack of its threads goes to the log, and another one
-    takes its place. Precedent: gunicorn `timeout` 30s."""
+    """How long a worker may not move; then the stack of its threads goes to the log, and another
+    one takes its place. Precedent: gunicorn `timeout` 30s."""
 
 
 class Files(Table):
@@ -268,6 +270,7 @@ class Config(Table):
     limits: Limits = default({})
     timeouts: Timeouts = default({})
     files: Files = default({})
+    cache: Cache = default({})
     log: Log = default({})
     app: dict[TargetName, App] = default({})
     upstream: dict[UpstreamName, Upstream] = default({})
@@ -314,4 +317,5 @@ SECTIONS: dict[str, type[Table]] = {
     "[upstream.NAME]": Upstream,
     "[[route]] with files": FilesRoute,
     "[[route]] with to": ToRoute,
+    **CACHE_SECTIONS,
 }

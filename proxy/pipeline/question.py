@@ -49,7 +49,7 @@ class Question:
         self.why = b""
         if request.method not in {b"GET", b"HEAD"}:
             self.why = cache_status.METHOD
-        elif met(rule.bypass, request) or request.body is not None:
+        elif met(rule.bypass, request) or request.body is not None or b"upgrade" in request.fields:
             self.why = cache_status.BYPASS
 
     def variant(self, names: tuple[bytes, ...]) -> bytes:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from proxy.compose import cache_folder, uses_cache
 from proxy.config.schema import Config
 from proxy.errors import StartError
 from proxy.process import apps
@@ -21,6 +22,7 @@ from proxy.process.apps import AppProgram
 from proxy.process.certificates import Certificates
 from proxy.process.children import Child
 from proxy.process.health import check_health
+from proxy.process.keepers import KeeperProgram
 from proxy.process.listeners import Listeners
 from proxy.process.privileges import Identity, make_folder
 from proxy.process.workers import WorkerProgram
@@ -54,6 +56,7 @@ class Generation:
         self.listeners = listeners
         self.apps: list[Child] = []
         self.workers: list[Child] = []
+        self.keepers: list[Child] = []
         self._programs: list[AppProgram] = []
         self._worker_programs: list[WorkerProgram] = []
         self._certificates = Certificates(config, ticket_secret)
@@ -65,7 +68,7 @@ class Generation:
     @property
     def children(self) -> list[Child]:
         """Every process."""
-        return [*self.apps, *self.workers]
+        return [*self.apps, *self.workers, *self.keepers]
 
     async def start(self, tell: Tell, *, healthy: bool = False) -> None:
         """Start the applications, then the workers; return when all are ready, and none accepts.
@@ -77,10 +80,24 @@ class Generation:
             self._certificates.load()
             make_folder(self._folder, 0o700, self._identity)
             await self._start_apps(tell, healthy)
+            self._make_cache_folder()
             await self._start_workers(tell)
+            for keeper in self.keepers:
+                await keeper.start()
         except BaseException:
             await self.end("fast")
             raise
+
+    def _make_cache_folder(self) -> None:
+        """Make the folder of the cache, and its keeper where it is on disk."""
+        config = self.config
+        if not uses_cache(config):
+            return
+        folder = cache_folder(config)
+        make_folder(folder, 0o700, self._identity)
+        if config.cache.disk:
+            program = KeeperProgram(config, folder, config.cache.disk, identity=self._identity)
+            self.keepers = [Child(program)]
 
     async def _start_apps(self, tell: Tell, healthy: bool) -> None:
         config = self.config
@@ -113,6 +130,8 @@ class Generation:
         sockets: dict[str, list[Path]] = {name: [] for name in self.config.app}
         for program in self._programs:
             sockets[program.key].append(program.socket_path)
+        count = self.config.server.worker_count()
+        siblings = [self._folder / f"{number + 1}.sock" for number in range(count)]
         self._worker_programs = [
             WorkerProgram(
                 number,
@@ -120,10 +139,11 @@ class Generation:
                 config=self.config,
                 listeners=self.listeners.of_worker(number),
                 apps=sockets,
+                siblings=siblings,
                 certificates=self._certificates,
                 identity=self._identity,
             )
-            for number in range(self.config.server.worker_count())
+            for number in range(count)
         ]
         self.workers = [Child(program) for program in self._worker_programs]
         tell(f"starting {_names(self.workers)}")
@@ -151,7 +171,7 @@ class Generation:
         if stop == "graceful":
             grace_s = self.config.timeouts.shutdown + CUT_OFF_S
             await _stop_all(self.workers, signal.SIGQUIT, grace_s)
-        await _stop_all(self.workers, signal.SIGTERM, FAST_STOP_S)
+        await _stop_all([*self.workers, *self.keepers], signal.SIGTERM, FAST_STOP_S)
         await _stop_all(self.apps, signal.SIGTERM, FAST_STOP_S)
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -29,6 +29,7 @@ from proxy.config.schema import Config
 from proxy.errors import ProxydError
 from proxy.observe.logs import ErrorLog, configure
 from proxy.process.pulse import BEAT, BEAT_S, DUMP_SIGNAL, READY
+from proxy.process.worker_cache import WorkerCache
 from proxy.process.worker_tls import WorkerTls
 from proxy.process.workers import ACCEPT, LINE_BYTES, TLS
 from proxy.protocol.deadlines import Deadlines
@@ -58,6 +59,7 @@ class Document(TypedDict):
     worker: int
     listeners: list[Listener]
     apps: dict[str, list[str]]
+    siblings: list[str]
     tls: str
     pulse_fd: int
 
@@ -94,6 +96,8 @@ class Worker:
         sockets = {name: [Path(path) for path in paths] for name, paths in document["apps"].items()}
         self.parts = Parts(config, sockets, self.clock)
         self.tls = WorkerTls(config, document["tls"])
+        siblings = [Path(path) for path in document["siblings"]]
+        self.cache = WorkerCache(config, self.parts, document["worker"], siblings)
         self.servers: list[asyncio.Server] = []
         self.stopping: asyncio.Future[float] | None = None
         self.accepting = asyncio.Event()
@@ -108,6 +112,7 @@ class Worker:
         self.service = service
         allow_descriptors(limits.worker_connections)
         self._watch_signals(loop)
+        await self.cache.listen(loop, self.clock)
         tick = loop.create_task(self._tick(service))
         gc.freeze()  # what was imported and built stays; the collector need not look at it again
         self._say(READY)
@@ -124,12 +129,14 @@ class Worker:
         if grace_s and not await service.drain(grace_s):
             log.warning("stopped with %d connections still open", len(service.connections))
         service.abort_all()
+        await self.cache.drain(grace_s)
         tick.cancel()
         await service.drain(ENDING_S)  # what was cut off is logged as well
         ending = asyncio.all_tasks() - {asyncio.current_task(), tick}
         if ending:
             await asyncio.wait(ending, timeout=ENDING_S)
         self.parts.close()
+        await self.cache.close()
         return 0
 
     async def _listen(self, service: Service) -> None:
@@ -197,6 +204,7 @@ class Worker:
                 self.clock.tick,
                 partial(service.deadlines.sweep, now),
                 partial(self.tls.tick, self.clock.now),
+                partial(self.cache.sweep, now),
             ]
             duties += [partial(group.sweep, now) for group in self.parts.groups.values()]
             if now >= flush_at:
@@ -204,6 +212,7 @@ class Worker:
                 flush_at = now + self.config.log.flush_interval
             if now >= beat_at:
                 duties.append(partial(self._say, BEAT))
+                duties.append(self.cache.tick)
                 beat_at = now + BEAT_S
             for duty in duties:
                 try:

@@ -29,12 +29,13 @@ class WorkerProgram:
 
     The process gets one line of JSON on standard input: `config`, the path of proxy.toml, and
     `config_text`, what the master read there; `worker`, its number from 0; `listeners`, descriptors
-    with the index of their [[listen]]; `apps`, the sockets of each application; `pulse_fd`, where
+    with the index of their [[listen]]; `apps`, the sockets of each application; `siblings`, on
+    which the workers ask one another, by their number; `pulse_fd`, where
     it says READY (see pulse.py); `tls`, a TlsDocument. It accepts once it has read ACCEPT; a line
     that begins with TLS has the certificates that have changed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         number: int,
         command: Sequence[str],
@@ -42,6 +43,7 @@ class WorkerProgram:
         config: Config,
         listeners: Sequence[tuple[int, socket]],
         apps: Mapping[str, Sequence[Path]],
+        siblings: Sequence[Path],
         certificates: Certificates,
         identity: Identity | None,
     ) -> None:
@@ -60,6 +62,7 @@ class WorkerProgram:
             "config_text": config.source.text,
             "worker": number,
             "listeners": [{"fd": sock.fileno(), "index": index} for index, sock in listeners],
+            "siblings": [str(path) for path in siblings],
             "apps": {name: [str(path) for path in paths] for name, paths in apps.items()},
         }
 
