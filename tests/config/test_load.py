@@ -100,7 +100,7 @@ address = "127.0.0.1"
 [limits]
 body = "8k"
 
-[cache]
+[control]
 memory = "1GiB"
 
 [app.timeline]
@@ -126,8 +126,8 @@ listing = true
         'proxy.toml:7: listen[0].address: "127.0.0.1" has no port; write "127.0.0.1:8080"',
         'proxy.toml:10: limits.body: "8k" has half a unit; write "8KiB" (powers of 1024, as in '
         'nginx and Apache) or "8kB" (powers of 1000)',
-        "proxy.toml:12: cache: there is no such key; there are: app, files, limits, listen, log, "
-        "route, server, timeouts, upstream",
+        "proxy.toml:12: control: there is no such key; there are: app, cache, files, limits, "
+        "listen, log, route, server, timeouts, upstream",
         'proxy.toml:16: app.timeline.wsgi: "backend/wsgi.py:app" is a file; write the module: '
         '"backend.wsgi:app"',
         'proxy.toml:17: app.timeline.server: must be one of "waitress", "gevent", "werkzeug", not '
@@ -288,3 +288,91 @@ def test_where_affinity_is_unknown_auto_workers_are_all_cpus(
 def test_broken_toml_without_a_place_is_still_named() -> None:
     said = syntax_mistake("", Path("proxy.toml"), tomllib.TOMLDecodeError("odd"))
     assert said == "proxy.toml is not TOML: odd"
+
+
+TO = '[upstream.old]\nservers = ["a:1"]\n[[route]]\npath = "/a/*"\nto = "old"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cache = 1", "6: route[0].cache: is a table; write [route.cache]"),
+        ("[route.cache]\nkey = 1", "7: route[0].cache.key: is a table; write [route.cache.key]"),
+        ("[route.cache]\nrules = [1]", "7: route[0].cache.rules[0]: is a list of tables"),
+        (
+            "[route.cache.bypas]",
+            'route[0].cache.bypas: there is no such key; did you mean "bypass"?',
+        ),
+        (
+            "[route.cache.key]\nquery.kep = []",
+            'query.kep: there is no such key; did you mean "keep"?',
+        ),
+        (
+            "[[route.cache.rules]]\nttl = 1",
+            'rules[0].ttl: there is no such key; did you mean "min_ttl"?',
+        ),
+        ('stale_if_error = "1s"', "no such key here; it belongs to [route.cache]"),
+        (
+            '[[route.cache.rules]]\ntype = "a/b"',
+            "rules[0]: changes nothing; it needs one of default_ttl",
+        ),
+        ('[route.cache]\nmin_ttl = "2s"\nmax_ttl = "1s"', "max_ttl: is shorter than `min_ttl`"),
+        (
+            '[route.cache.key.query]\nkeep = []\nignore = ["a"]',
+            "ignore: says nothing beside `keep`",
+        ),
+        (
+            "[route.cache]\nstatus_ttl = { 40x = 1 }",
+            'status_ttl.40x: "40x" is not a status such as',
+        ),
+        ("[[route.cache.rules]]\nstatus = []", "rules[0].status: is an empty list"),
+        ("[[route.cache.rules]]\nstatus = true", "rules[0].status: True is not a status"),
+        ('[[route.cache.rules]]\ntype = "a/b;c=d"', '"a/b;c=d" has parameters; write "a/b"'),
+        ("[route.cache]\nignore = [1]", 'ignore[0]: must be one of "cache-control"'),
+        ('[route.cache.key]\nheaders = ["Range"]', "the cache answers it by itself"),
+        (
+            '[route.cache.key]\nheaders = ["X-Forwarded-Proto"]',
+            "`host` and `scheme` are in the key",
+        ),
+        ('[route.cache.key]\nheaders = ["X-Real-IP"]', "for each client another"),
+        ('[route.cache]\nignore_cookies = ["a b"]', "is not the name of a cookie"),
+        ('[route.cache.bypass]\nheaders = ["X-A:"]', 'has no value; write "X-A" or "X-A: value"'),
+        ('[route.cache.bypass]\nheaders = ["X A"]', 'write "Name" or "Name: value"'),
+    ],
+)
+def test_a_mistake_about_the_cache_names_the_way_out(text: str, said: str) -> None:
+    assert said in complaint(TO + text)
+
+
+@pytest.mark.parametrize(
+    ("route", "path", "within"),
+    [
+        ("/*", "/", True),
+        ("/*", "/x/*", True),
+        ("/a/*", "/a", True),
+        ("/a/*", "/a/*", True),
+        ("/a/*", "/a/b", True),
+        ("/a/*", "/ab", False),
+        ("/a/*", "/b/*", False),
+        ("/a/*", "/*", False),
+        ("/a", "/a", True),
+        ("/a", "/a/*", False),
+    ],
+)
+@pytest.mark.parametrize(
+    "table",
+    ['[[route.cache.rules]]\nmax_ttl = "1s"\npath', "[route.cache.bypass]\npaths"],
+)
+def test_the_cache_of_a_route_is_about_its_own_paths(
+    table: str, route: str, path: str, within: bool
+) -> None:
+    text = TO.replace("/a/*", route) + f'{table} = "{path}"'
+    if within:
+        parse(text, Path("proxy.toml"))
+    else:
+        assert f'route[0].cache: "{path}" is outside of "{route}"' in complaint(text)
+
+
+def test_files_have_no_cache_but_memory() -> None:
+    said = complaint(SMALLEST + "[route.cache]\nenabled = false")
+    assert said.startswith("proxy.toml:4: route[0].cache: is only for routes with `to`; files are")
