@@ -12,7 +12,7 @@ from proxy.observe import logs
 from proxy.process.activation import activated_sockets, bound_by_systemd
 from proxy.process.log_files import give_logs, open_error_log
 from proxy.process.master import Master
-from proxy.process.privileges import runtime_identity
+from proxy.process.privileges import forbid_new_privileges, runtime_identity
 from proxy.process.upgrade import inherited
 
 # "-P" keeps a proxy.py in the working directory from standing in for this package.
@@ -32,6 +32,8 @@ def run(
     inheritance = inherited(os.environ)
     try:
         identity = runtime_identity(config.server.user, config.server.group)
+        if identity is not None:
+            forbid_new_privileges()
         give_logs(config, identity)
         error_log = open_error_log(config)
         sockets = activated_sockets(os.environ)

@@ -1,13 +1,19 @@
 """Who workers and applications are, when the master was started as root."""
 
+import ctypes
 import grp
 import os
 import pwd
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from proxy.errors import StartError
+
+# As systemd's UMask=: whatever root's own is, others may not write what children make.
+UMASK = 0o022
+_PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +28,12 @@ class Identity:
 
     def process_options(self) -> dict[str, Any]:
         """Return the arguments of `subprocess` that make a child this user and nobody else."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": list(self.groups)}
+        return {
+            "user": self.uid,
+            "group": self.gid,
+            "extra_groups": list(self.groups),
+            "umask": UMASK,
+        }
 
     def environment(self) -> dict[str, str]:
         """Return what a login would have set; a child must not look for root's files."""
@@ -56,6 +67,16 @@ def runtime_identity(user: str | None, group: str | None) -> Identity | None:
         name=user,
         home=entry.pw_dir,
     )
+
+
+def forbid_new_privileges() -> None:
+    """Let no program that is started from here on gain anything by setuid bits or capabilities.
+
+    For this process and all of its descendants; becoming less (setuid from root) stays possible.
+    Linux only; elsewhere nothing of the kind exists.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def make_folder(path: Path, mode: int, identity: Identity | None) -> None:

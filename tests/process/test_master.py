@@ -428,6 +428,11 @@ def test_started_as_root_only_the_master_stays_root(daemon: Start, folder: Path)
     for private in ("var/run/1", "var/tmp", "access.log"):
         assert (folder / private).stat().st_uid == nobody.pw_uid
     assert (folder / "var").stat().st_uid == 0
+    status = Path(f"/proc/{given['pid']}/status")
+    if status.exists():
+        held = dict(line.split(":\t") for line in status.read_text().splitlines())
+        assert int(held["CapEff"], 16) == int(held["CapPrm"], 16) == int(held["CapAmb"], 16) == 0
+        assert (held["NoNewPrivs"], held["Umask"]) == ("1", "0022")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
