@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from proxy.config.backends import App, Upstream
+from proxy.config.cache import CACHE_SECTIONS, Cache
 from proxy.config.kinds import (
     AccessLogTarget,
     CheckInterval,
@@ -269,6 +270,7 @@ class Config(Table):
     limits: Limits = default({})
     timeouts: Timeouts = default({})
     files: Files = default({})
+    cache: Cache = default({})
     log: Log = default({})
     app: dict[TargetName, App] = default({})
     upstream: dict[UpstreamName, Upstream] = default({})
@@ -315,4 +317,5 @@ SECTIONS: dict[str, type[Table]] = {
     "[upstream.NAME]": Upstream,
     "[[route]] with files": FilesRoute,
     "[[route]] with to": ToRoute,
+    **CACHE_SECTIONS,
 }
