@@ -128,7 +128,7 @@ class CacheKey(Table):
 
 
 class CacheConditions(Table):
-    """Requests that the cache is not for. One of these conditions is enough."""
+    """Which requests are meant; one of these conditions is enough."""
 
     cookies: tuple[CookieCondition, ...] = ()
     """"name" or "name=value", where one star stands for anything: ["session", "wordpress_*"].
