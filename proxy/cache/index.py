@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from proxy.cache.journal import Kind, Record
 from proxy.errors import ProxydError
@@ -28,8 +29,9 @@ BLOCK_BYTES = 4096
 _VERSION = 1
 # Pages that SQLite keeps: the upper levels of its trees for millions of rows.
 _PAGES_KIB = 8 * 1024
-# The log is folded into the file, with an fsync, after this many pages (16 MiB).
-_CHECKPOINT_PAGES = 4096
+# The log is folded into the file, with an fsync, after this many pages (64 MiB): most of what was
+# changed meanwhile was changed more than once.
+_CHECKPOINT_PAGES = 16384
 # A tool that reads is in no one's way; one that has the file locked is waited for so long.
 _BUSY_S = 1.0
 # Failures that pass, or that a new file would share; all others mean that the file is damaged.
@@ -45,6 +47,10 @@ _PASSING = frozenset(
     }
 )
 
+# What is ordered here is changed in places without order, as files are named by hashes: each index
+# is kept small, or coarse, so that its changes fall on few pages. Hence steps of 256 s in
+# `entry_keep` and `_COARSE_S`, and numbers for URLs (see `url_number`).
+_COARSE_S = 256
 _SCHEMA = """
 CREATE TABLE entry (
     id INTEGER PRIMARY KEY,
@@ -56,11 +62,11 @@ CREATE TABLE entry (
     keep_until INTEGER NOT NULL,
     hits INTEGER NOT NULL DEFAULT 0,
     described INTEGER NOT NULL DEFAULT 0,
-    key TEXT, variant TEXT, status INTEGER, content_type TEXT, fresh_until INTEGER
+    url INTEGER, key TEXT, variant TEXT, status INTEGER, content_type TEXT, fresh_until INTEGER
 );
 CREATE INDEX entry_used ON entry (used_at);
-CREATE INDEX entry_keep ON entry (keep_until);
-CREATE INDEX entry_key ON entry (key);
+CREATE INDEX entry_keep ON entry (keep_until / 256);
+CREATE INDEX entry_url ON entry (url);
 CREATE INDEX entry_new ON entry (id) WHERE described = 0;
 CREATE TABLE tag (tag TEXT, entry INTEGER, PRIMARY KEY (tag, entry)) WITHOUT ROWID;
 CREATE INDEX tag_entry ON tag (entry);
@@ -87,10 +93,13 @@ INSERT INTO entry (name, size, stored_at, used_at, keep_until) VALUES (?, ?, ?, 
 ON CONFLICT (name) DO UPDATE SET size = excluded.size, stored_at = excluded.stored_at,
     used_at = max(used_at, excluded.used_at), keep_until = excluded.keep_until, described = 0
 """
-_TOUCH = "UPDATE entry SET hits = hits + ?, used_at = max(used_at, ?) WHERE name = ?"
+# A minute more or less is nothing to an entry that is in use.
+_TOUCH = """
+UPDATE entry SET hits = hits + ?1, used_at = iif(?2 - used_at < 60, used_at, ?2) WHERE name = ?3
+"""
 _DESCRIBE = """
-UPDATE entry SET described = 1, size = ?, keep_until = coalesce(?, keep_until), key = ?,
-    variant = ?, status = ?, content_type = ?, fresh_until = ?
+UPDATE entry SET described = 1, size = ?, keep_until = coalesce(?, keep_until), url = ?,
+    key = ?, variant = ?, status = ?, content_type = ?, fresh_until = ?
 WHERE id = ?
 """
 
@@ -251,13 +260,16 @@ class Index:
             _set_mark(database, mark, position)
 
     def add(self, files: Iterable[Found]) -> None:
-        """Enter files that a listing shows; those that are known stay as they are."""
+        """Enter files that a listing shows; those that are known stay as they are.
+
+        When they were used last is not known but for the times they were written.
+        """
         with self._transaction() as database:
             database.executemany(
                 "INSERT INTO entry (name, size, stored_at, used_at, keep_until)"
                 " VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
                 [
-                    (file.name, file.size_bytes, file.modified_at, file.modified_at, FOREVER)
+                    (file.name, file.size_bytes, file.modified_at, _coarse(file), FOREVER)
                     for file in files
                 ],
             )
@@ -266,7 +278,8 @@ class Index:
         """Enter what was read in the heads of the rows with these ids."""
         with self._transaction() as database:
             for id_, head in described:
-                database.execute(_DESCRIBE, (*head[:-1], id_))
+                number = None if head.key is None else url_number(head.key)
+                database.execute(_DESCRIBE, (*head[:2], number, *head[2:-1], id_))
                 database.execute("DELETE FROM tag WHERE entry = ?", [id_])
                 for tag in head.tags:
                     database.execute("INSERT OR IGNORE INTO tag VALUES (?, ?)", [tag, id_])
@@ -298,10 +311,10 @@ class Index:
         return self._rows("SELECT id, name, size FROM entry ORDER BY used_at LIMIT ?", [limit])
 
     def past(self, now: int, limit: int) -> list[Row]:
-        """Return rows that need not be kept any longer."""
+        """Return rows that need not be kept any longer, and need not for some minutes already."""
         return self._rows(
-            "SELECT id, name, size FROM entry WHERE keep_until < ? ORDER BY keep_until LIMIT ?",
-            [now, limit],
+            "SELECT id, name, size FROM entry WHERE keep_until / 256 < ? LIMIT ?",
+            [now // _COARSE_S, limit],
         )
 
     def new(self, limit: int) -> list[Row]:
@@ -311,11 +324,8 @@ class Index:
         )
 
     def of_url(self, url: str) -> list[Row]:
-        """Return the rows of a URL, whatever else is in their keys."""
-        return self._rows(
-            "SELECT id, name, size FROM entry WHERE key = ? OR (key >= ? AND key < ?)",
-            [url, f"{url} ", f"{url}!"],
-        )
+        """Return the rows of a URL, whatever else is in their keys, and perhaps of others."""
+        return self._rows("SELECT id, name, size FROM entry WHERE url = ?", [url_number(url)])
 
     def tagged(self, tag: str, after: int, limit: int) -> list[Row]:
         """Return rows that carry a tag, with ids above `after`, by id."""
@@ -346,6 +356,15 @@ class Index:
 def glob_of(pattern: str) -> str:
     """Return SQLite's GLOB for a pattern in which only `*` is special; URLs have `?` and `[`."""
     return pattern.replace("[", "[[]").replace("?", "[?]")
+
+
+def url_number(key: str) -> int:
+    """Return what `entry_url` has for the URL in a key."""
+    return crc32(key.partition(" ")[0].encode("latin-1", "replace"))
+
+
+def _coarse(file: Found) -> int:
+    return file.modified_at // _COARSE_S * _COARSE_S
 
 
 def _set_mark(database: sqlite3.Connection, name: str, value: int | None) -> None:

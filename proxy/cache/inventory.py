@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from proxy.cache.index import INDEX, IndexBusyError, IndexDamagedError, glob_of, told_apart
+from proxy.cache.index import (
+    INDEX,
+    IndexBusyError,
+    IndexDamagedError,
+    glob_of,
+    told_apart,
+    url_number,
+)
 from proxy.errors import ProxydError
 
 Sort = Literal["size", "age", "hits", "used", "key"]
@@ -130,7 +137,7 @@ class Inventory:
 
     def of_key(self, key: str) -> list[Item]:
         """Return the entry of a primary key, and its variants."""
-        return self._items("key = ? ORDER BY variant", [key])
+        return self._items("url = ? AND key = ? ORDER BY variant", [url_number(key), key])
 
     def tagged(self, tag: str, limit: int = 100) -> list[Item]:
         """Return the first `limit` entries that carry a tag."""

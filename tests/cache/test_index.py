@@ -61,14 +61,21 @@ def test_a_second_put_of_a_name_replaces_the_first(index: Index) -> None:
     index.fold([put(1, 100), touch(1, 3), put(1, 9000, at=1500, keep_until=8000)], "j", 0)
     assert index.totals() == Totals(1, 9000, 3 * BLOCK_BYTES)
     assert names(index.past(7999, 9)) == []
-    assert names(index.past(8001, 9)) == [1]
+    assert names(index.past(8256, 9)) == [1]
 
 
 def test_the_least_recently_used_comes_first(index: Index) -> None:
-    index.fold([put(1, at=10), put(2, at=20), put(3, at=30), touch(1, at=40)], "j", 0)
+    index.fold([put(1, at=100), put(2, at=200), put(3, at=300), touch(1, at=400)], "j", 0)
     assert names(index.least_used(9)) == [2, 3, 1]
-    index.fold([touch(2, at=35), touch(1, at=5), touch(99)], "j", 0)
+    index.fold([touch(2, at=350), touch(1, at=50), touch(99)], "j", 0)
     assert names(index.least_used(2)) == [3, 2]
+
+
+def test_uses_within_a_minute_count_and_change_no_order(index: Index) -> None:
+    index.fold([put(1, at=100), put(2, at=101), touch(1, at=159, hits=4)], "j", 0)
+    assert names(index.least_used(9)) == [1, 2]
+    (hits,) = index._database.execute("SELECT hits FROM entry WHERE id = 1").fetchone()
+    assert hits == 4
 
 
 def test_a_listed_file_is_entered_unless_it_is_known(index: Index) -> None:
@@ -84,7 +91,7 @@ def test_a_head_that_was_read_describes_its_row(index: Index) -> None:
     index.describe([(row.id, head(tags=("a", "b", "a")))])
     assert index.new(9) == []
     assert index.totals().bytes == 300
-    assert names(index.past(6001, 9)) == [1]
+    assert names(index.past(6256, 9)) == [1]
     index.fold([put(1, 100)], "j", 0)
     assert names(index.new(9)) == [1]
 
@@ -108,9 +115,9 @@ def test_rows_are_found_by_the_beginning_of_their_names(index: Index) -> None:
 
 
 def test_a_later_end_is_noted(index: Index) -> None:
-    index.fold([put(1, keep_until=10)], "j", 0)
-    index.keep(index.past(20, 9)[0].id, 30)
-    assert index.past(20, 9) == []
+    index.fold([put(1, keep_until=1000)], "j", 0)
+    index.keep(index.past(2000, 9)[0].id, 2000)
+    assert index.past(2000, 9) == []
 
 
 def test_numbers_are_kept_and_forgotten(index: Index) -> None:

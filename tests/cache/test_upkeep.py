@@ -22,6 +22,9 @@ from proxy.cache.store import Marker
 from proxy.cache.upkeep import IDLE_S, LEFTOVER_S, SCAN_EVERY_S, SWEEP_EVERY_S, TROUBLED_S
 from tests.cache.keeping import KEY, Place
 
+# What is past its time is found so much later at the most.
+LATE_S = 256
+
 
 @pytest.fixture
 def place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Place]:
@@ -67,7 +70,7 @@ def test_the_marker_of_a_key_with_vary_is_counted_and_not_listed(place: Place) -
     place.work()
     assert [item.variant for item in place.items()] == ["accept-language: de"]
     assert place.stats().files == 2
-    place.pass_(101)
+    place.pass_(100 + LATE_S)
     place.work()
     assert place.stats().files == 1
     assert place.files() == 1
@@ -162,9 +165,9 @@ def test_a_disk_that_others_have_filled_makes_it_shrink(
 
 def test_what_is_past_its_time_is_removed(place: Place) -> None:
     place.put(1, keep_s=100.0)
-    place.put(2, keep_s=200.0)
+    place.put(2, keep_s=600.0)
     place.work()
-    place.pass_(102)
+    place.pass_(100 + LATE_S)
     place.work()
     assert place.keys() == [2]
     assert place.files() == 1
@@ -176,7 +179,7 @@ def test_a_clock_that_jumps_ahead_removes_nothing_that_is_young(place: Place) ->
     place.wall += 1_000_000
     place.work()
     assert place.files() == 1
-    place.pass_(101)
+    place.pass_(100 + LATE_S)
     place.work()
     assert place.files() == 0
 
@@ -186,7 +189,7 @@ def test_a_file_that_was_replaced_is_not_removed_for_the_old_ones_time(place: Pl
     place.work()
     place.pass_(100)
     place.put(1, keep_s=500.0, tell=False)
-    place.pass_(1)
+    place.pass_(LATE_S)
     place.work()
     assert place.files() == 1
     assert place.items()[0].keep_until == 1_000_600
@@ -222,7 +225,7 @@ def test_a_file_that_was_damaged_and_is_past_its_time_is_removed(place: Place) -
     path = place.put(1, keep_s=10.0)
     place.work()
     path.write_bytes(b"nothing")
-    place.pass_(20)
+    place.pass_(10 + LATE_S)
     place.work()
     assert place.files() == 0
 
@@ -248,7 +251,7 @@ def test_a_file_that_cannot_be_removed_holds_nothing_up(
 
     place.put(1, keep_s=10.0)
     place.work()
-    place.pass_(20)
+    place.pass_(10 + LATE_S)
     monkeypatch.setattr(module, "unlink", fail)
     place.work()
     assert "cannot be removed: [Errno 13]" in caplog.text
