@@ -164,7 +164,7 @@ def variant_key(names: tuple[bytes, ...], fields: Fields, rule: CacheRule) -> by
     parts = []
     for name in names:
         value = fields.get(name)
-        if name == b"cookie":
+        if value is not None and name == b"cookie":
             value = _told_apart(value, rule)
         parts.append(name if value is None else _part(name, value))
     return b" ".join(parts)
@@ -229,7 +229,7 @@ def _chosen(fields: Fields, rule: KeyRule) -> list[bytes]:
     return parts
 
 
-def _told_apart(value: bytes | None, rule: CacheRule) -> bytes | None:
+def _told_apart(value: bytes, rule: CacheRule) -> bytes | None:
     """Write the cookies that matter in the order of their names; None without any.
 
     Cookies of one name keep their order, for applications take the first or the last.
