@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from proxy.errors import (
     ClientGoneError,
-    StaleConnectionError,
+    NoAnswerError,
     UpstreamError,
     UpstreamTimeoutError,
 )
@@ -22,7 +22,6 @@ from proxy.pipeline.receive import receive
 from proxy.pipeline.upgrade import switch, wanted_protocol
 from proxy.rules.chunked import encode_chunk, last_chunk
 from proxy.rules.forwarding import end_to_end, request_fields
-from proxy.rules.retrying import may_retry
 from proxy.upstream.answer import AwaitedAnswer
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from proxy.upstream.connection import UpstreamConnection
     from proxy.upstream.group import Group
     from proxy.upstream.response import UpstreamResponse
+    from proxy.upstream.wish import Wish
 
 # Unique over workers and restarts, and cheaper than 16 random bytes for each request.
 _id_prefix = os.urandom(8).hex().encode()
@@ -44,9 +44,10 @@ def forward(exchange: Exchange) -> Wait | None:
     exchange.upstream_name = route.group.name  # from now on a client that leaves ends this
     request = exchange.request
     if request.body is None and wanted_protocol(request) is None:
-        connection = route.group.acquire_now()
+        wish = wish_of(exchange, route.group) if route.group.keyed else None
+        connection = route.group.acquire_now(wish)
         if connection is not None:
-            Asked(exchange, route, connection).begin()
+            Asked(exchange, route, connection, wish).begin()
             return None
     return Wait(ask(exchange, route, route.group))
 
@@ -57,14 +58,19 @@ class Asked:
     Implements the connection's `Asker`, and stands in for the task of its exchange.
     """
 
-    __slots__ = ("began_at", "connection", "exchange", "route")
+    __slots__ = ("began_at", "connection", "exchange", "route", "wish")
 
     def __init__(
-        self, exchange: Exchange, route: "Route", connection: "UpstreamConnection"
+        self,
+        exchange: Exchange,
+        route: "Route",
+        connection: "UpstreamConnection",
+        wish: "Wish | None",
     ) -> None:
         self.exchange = exchange
         self.route = route
         self.connection = connection
+        self.wish = wish
 
     def begin(self) -> None:
         """Send the request."""
@@ -84,16 +90,20 @@ class Asked:
         exchange = self.exchange
         exchange.task = None
         exchange.upstream_s = exchange.sink.now() - self.began_at
+        if self.wish is not None and self.route.group is not None:
+            response = self.route.group.marked(response, self.wish, self.connection)
         exchange.answer = response
         run(exchange, receive)
         return True
 
     def failed(self, error: UpstreamError | UpstreamTimeoutError) -> None:
         """Ask again when the idle connection turned out to be closed, else fail."""
-        exchange = self.exchange
+        exchange, group = self.exchange, self.route.group
         exchange.task = None
-        if isinstance(error, StaleConnectionError) and may_retry(
-            exchange.request.method, True, False, True
+        if (
+            isinstance(error, NoAnswerError)
+            and group is not None
+            and group.again(None, self.connection, error, exchange.request.method) is not None
         ):
             run(exchange, forward)
         else:
@@ -161,7 +171,7 @@ async def stop_sending(exchange: Exchange) -> None:
 async def attempt(
     exchange: Exchange, route: "Route", group: "Group", body: RequestBody | None
 ) -> Step:
-    """Ask once, and again as long as idle connections turn out to be closed."""
+    """Ask once, and again where a failure may be repaired."""
     request = exchange.request
     upgrade = wanted_protocol(request)
     # Once: content that is still coming has a length as soon as its end is here.
@@ -169,24 +179,36 @@ async def attempt(
     head = request_head(exchange, route, body, chunked, upgrade)
     inform = partial(pass_interim, exchange)
     repeatable = body is None or route.buffer_request
+    wish = wish_of(exchange, group) if group.keyed else None
     while True:
-        connection = group.acquire_now() or await group.acquire()
-        reused = connection.reused
+        connection = group.acquire_now(wish) or await group.acquire(wish)
         began_at = exchange.sink.now()
         answer = AwaitedAnswer(inform)
         connection.begin(answer, request.method, upgrade is not None, route.read_timeout_s)
         try:
             response = await converse(exchange, connection, answer, head, chunked)
-        except StaleConnectionError:
-            if not may_retry(request.method, reused, False, repeatable):
+        except NoAnswerError as error:
+            again = group.again(wish, connection, error, request.method, repeatable)
+            if again is None:
                 raise
+            wish = again
         else:
             exchange.upstream_s = exchange.sink.now() - began_at
             break
     if response.upgraded:
         return await switch(exchange, connection, response)
-    exchange.answer = response
+    exchange.answer = group.marked(response, wish, connection)
     return receive
+
+
+def wish_of(exchange: Exchange, group: "Group") -> "Wish":
+    """Return what the request wants of a group that chooses by it."""
+    return group.wish(
+        exchange.request,
+        exchange.client,
+        secure=(exchange.origin or origin_of(exchange)).scheme == b"https",
+        own=not exchange.inner,  # what is fetched may go to other clients
+    )
 
 
 async def converse(

@@ -257,8 +257,7 @@ class Group:
         connection: UpstreamConnection,
         error: NoAnswerError,
         method: bytes,
-        *,
-        body_repeatable: bool,
+        body_repeatable: bool = True,
     ) -> Wish | None:
         """Return what to want of the next attempt at a request, None when there should be none."""
         stale = isinstance(error, StaleConnectionError)
