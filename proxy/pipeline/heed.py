@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from proxy.cache.entry import Entry
 from proxy.cache.memory import Variants
-from proxy.message import Request, Response
+from proxy.message import Response
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.question import Question
 from proxy.pipeline.store import Times, judge_answer, origin_of, refreshed
 from proxy.rules.cache_groups import invalidated_tags
-from proxy.rules.cache_key import key_url, primary_key
+from proxy.rules.cache_key import base_key
 from proxy.rules.invalidation import invalidated_targets
 from proxy.rules.validation import HeadOutcome, head_outcome
 
@@ -50,18 +50,8 @@ def invalidate(
         answer.fields,
     )
     for path, query in targets:
-        changed = Request(
-            b"GET",
-            path,
-            1,
-            request.fields,
-            path,
-            query,
-            request.authority,
-            request.host,
-        )
-        key = primary_key(changed, question.rule.key, question.scheme)
-        cache.purges.invalidate(key_url(key))
+        url = base_key(question.scheme, request.authority, path, query, question.rule.key)
+        cache.purges.invalidate(url)
     origin = origin_of(question, request)
     for tag in invalidated_tags(request.method, answer.status, answer.fields, origin):
         cache.purges.invalidate_tag(tag)

@@ -7,6 +7,7 @@ from proxy.rules.cache_control import NOTHING_ASKED, RequestDirectives, parse_re
 from proxy.rules.cache_key import key_query, primary_key, variant_key, without_ignored_cookies
 from proxy.rules.cache_rule import CacheRule
 from proxy.rules.conditions import met
+from proxy.rules.forwarding import Origin
 
 # What a request says about the answer that its client holds, or the part that it wants: none of it
 # is for the upstream when the whole answer is fetched for everybody.
@@ -25,20 +26,42 @@ OF_ONE_CLIENT = frozenset(
 class Question:
     """A request as the cache sees it.
 
-    `asked` are its directives. `plain` is a GET for all of an answer,
-    whatever the client holds. `why` is empty, or why the request goes past the cache
-    (`cache_status.METHOD` or BYPASS).
+    `asked` are its directives. `plain` is a GET for all of an answer, whatever the client holds.
+    `why` is empty, or why the request goes past the cache (`cache_status.METHOD` or BYPASS); a
+    client that has shown a certificate is somebody, and no field says to whom else its answers go.
     """
 
-    __slots__ = ("_fields", "_names", "_variant", "asked", "key", "plain", "rule", "scheme", "why")
+    __slots__ = (
+        "_fields",
+        "_names",
+        "_variant",
+        "asked",
+        "certified",
+        "key",
+        "origin",
+        "plain",
+        "rule",
+        "scheme",
+        "why",
+    )
 
-    def __init__(self, request: Request, rule: CacheRule, scheme: bytes) -> None:
+    def __init__(
+        self,
+        request: Request,
+        rule: CacheRule,
+        scheme: bytes,
+        origin: Origin | None = None,
+        *,
+        certified: bool = False,
+    ) -> None:
         self.rule = rule
         self.scheme = scheme
+        self.origin = origin
+        self.certified = certified
         self._fields = request.fields
         self._names: tuple[bytes, ...] = ()
         self._variant = b""
-        self.key = primary_key(request, rule.key, scheme)
+        self.key = primary_key(request, rule.key, scheme, origin)
         self.asked: RequestDirectives = NOTHING_ASKED
         if b"request-cache-control" not in rule.ignore:
             fields = request.fields
@@ -49,7 +72,12 @@ class Question:
         self.why = b""
         if request.method not in {b"GET", b"HEAD"}:
             self.why = cache_status.METHOD
-        elif met(rule.bypass, request) or request.body is not None or b"upgrade" in request.fields:
+        elif (
+            certified
+            or request.body is not None
+            or b"upgrade" in request.fields
+            or met(rule.bypass, request)
+        ):
             self.why = cache_status.BYPASS
 
     def variant(self, names: tuple[bytes, ...]) -> bytes:
@@ -65,10 +93,17 @@ def question_of(exchange: Exchange, rule: CacheRule) -> Question:
     request = exchange.request
     origin = exchange.origin
     scheme = exchange.peer.scheme if origin is None else origin.scheme
+    certified = bool(exchange.peer.certificate)
     known = request.question
-    if isinstance(known, Question) and known.rule is rule and known.scheme == scheme:
+    if (
+        isinstance(known, Question)
+        and known.rule is rule
+        and known.scheme == scheme
+        and known.origin == origin
+        and known.certified == certified
+    ):
         return known
-    question = Question(request, rule, scheme)
+    question = Question(request, rule, scheme, origin, certified=certified)
     request.question = question
     return question
 

@@ -554,3 +554,15 @@ async def test_a_post_has_its_own_url_validated(
     await client.ask(GET)
     assert len(server.heads) == 3
     cache.purges.close()
+
+
+async def test_who_shows_a_certificate_shares_nothing(server: Server, client: Client) -> None:
+    client.wire.connection.peer.certificate = ((b"X-Client-Cert", b"x"),)
+    for _ in range(2):
+        assert status_of(await client.ask(GET)) == b"proxyd; fwd=bypass; fwd-status=200"
+    assert len(server.heads) == 2
+
+
+async def test_an_upgrade_goes_past(server: Server, client: Client) -> None:
+    out = await client.ask(asking(b"Connection: upgrade", b"Upgrade: websocket"))
+    assert status_of(out) == b"proxyd; fwd=bypass; fwd-status=200"

@@ -265,5 +265,7 @@ class Daemon:
         return self.process.wait(timeout=20)
 
     def files(self) -> set[str]:
-        """Return what is left in the state folder that is no folder."""
-        return {path.name for path in (self.folder / "var").rglob("*") if not path.is_dir()}
+        """Return what is left in the state folder that is no folder, but for the cache."""
+        state = self.folder / "var"
+        found = {path for path in state.rglob("*") if not path.is_dir()}
+        return {path.name for path in found if state / "cache" not in path.parents}

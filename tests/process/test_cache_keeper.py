@@ -23,7 +23,19 @@ from proxy.process.cache_keeper import LOCK_FILE
 from proxy.process.children import Child
 from proxy.process.keepers import KEEPER_COMMAND, KeeperProgram
 from tests.cache.making import entry
-from tests.process.running import wait_for
+from tests.process.running import Daemon, wait_for
+
+SERVED = """
+[server]
+workers = 1
+[[listen]]
+address = "127.0.0.1:0"
+[app.timeline]
+wsgi = "timeline:app"
+[[route]]
+path = "/*"
+to = "timeline"
+"""
 
 
 class Running:
@@ -293,3 +305,31 @@ async def test_one_that_cannot_start_does_not_hold_the_master_up(tmp_path: Path)
     await child.start()
     await child.stop(signal.SIGTERM, 5)
     assert os.listdir(tmp_path) == ["proxy.toml"]
+
+
+def test_a_reload_hands_the_folder_over_while_the_old_workers_finish(
+    daemon: Callable[..., Daemon],
+) -> None:
+    running = daemon(SERVED + '[log]\nerror = "error.log"\n')
+    log = running.folder / "error.log"
+    running.wait_until_ready()
+    wait_for(lambda: log.read_text().count(": keeps the cache in") == 1, "the keeper")
+    running.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: log.read_text().count(": keeps the cache in") == 2, "its successor")
+    assert "generation 1 has ended" not in log.read_text()
+    (running.folder / "requests-done").touch()
+    assert running.end() == 0
+
+
+def test_a_renamed_log_is_opened_again_by_the_keeper_too(daemon: Callable[..., Daemon]) -> None:
+    running = daemon(SERVED + '[log]\nerror = "error.log"\n')
+    log = running.folder / "error.log"
+    running.wait_until_ready()
+    wait_for(lambda: ": keeps the cache in" in log.read_text(), "the keeper")
+    log.rename(running.folder / "error.log.1")
+    running.process.send_signal(signal.SIGUSR1)
+    wait_for(log.exists, "the new log")
+    for path in (running.folder / "var" / "cache").glob(f"{INDEX}*"):
+        path.unlink()
+    wait_for(lambda: "it is made again" in log.read_text(), "the keeper's line in it")
+    assert running.end() == 0

@@ -56,6 +56,7 @@ class Running:
             "worker": 0,
             "listeners": [{"fd": self.listening.fileno(), "index": 0}] if listens else [],
             "apps": {},
+            "siblings": [],
             "tls": '{"secret": "", "day": 0, "listeners": {}}',
             "pulse_fd": its_end,
         }

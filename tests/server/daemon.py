@@ -158,7 +158,7 @@ def serving(configuration: str, *, workers: int = 1) -> Iterator[Daemon]:
     finally:
         if running is not None:
             running.kill()
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # a keeper may still be about to end
 
 
 def memory_kib(pid: int, key: str = "VmRSS") -> int:
