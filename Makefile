@@ -2,13 +2,14 @@
 # make test   the whole test suite
 # make check  format, lint, types and import contracts
 # make bench  CPU per request beside nginx (needs wrk and nginx)
+# make bench-compare  what got slower since the run before
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test check format bench lock wheel clean
+.PHONY: run test check format bench bench-compare lock wheel clean
 
 run: $(VENV)/.run
 	@exec $(BIN)/proxyd run -c proxy.toml
@@ -27,7 +28,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench --keep $(ARGS)
+
+bench-compare: $(VENV)/.dev
+	$(BIN)/python -m bench.compare $(ARGS)
 
 wheel: $(VENV)/.dev
 	$(PIP) wheel --no-deps --wheel-dir dist .

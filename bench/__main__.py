@@ -13,12 +13,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.certificate import write_certificate
+from bench.checks import verify
 from bench.cpu import share_out
 from bench.errors import BenchError, SkipError
-from bench.jobs import JOBS, Job, verify, write_files
+from bench.history import RESULTS, keep
+from bench.jobs import JOBS, Job, write_files
 from bench.load import Round, Wrk
 from bench.report import Result, document, machine, show, summarise
-from bench.servers import Server, nginx, proxyd, require, upstream
+from bench.servers import Server, Work, nginx, proxyd, require, upstream
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,8 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     show(console, results, about)
+    measured = document(results, about)
     if options.json:
-        options.json.write_text(json.dumps(document(results, about), indent=2) + "\n")
+        options.json.write_text(json.dumps(measured, indent=2) + "\n")
+    if options.keep and not options.quick:
+        console.print(f"kept as {keep(options.keep, measured)}", style="dim", highlight=False)
     return 1 if any(result.errors for result in results) else 0
 
 
@@ -52,6 +58,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seconds", type=positive, default=3, help="of each round (default 3)")
     made.add_argument("--quick", action="store_true", help="two rounds of a second")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    made.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        nargs="?",
+        const=RESULTS,
+        help="write them to a new file in a folder, for bench.compare; not those of --quick",
+    )
     return made
 
 
@@ -72,12 +86,10 @@ def measure(
     cpus = server_cpus, other_cpus = share_out()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        wrk = Wrk(folder, other_cpus)
-        files = folder / "files"
-        write_files(files)
-        port = stack.enter_context(upstream(other_cpus))
+        work = prepared(folder, stack.enter_context(upstream(other_cpus)))
+        wrk = Wrk(folder, work.upstream_port, other_cpus)
         servers = [
-            stack.enter_context(start(folder / start.__name__, files, port, server_cpus))
+            stack.enter_context(start(folder / start.__name__, work, server_cpus))
             for start in (nginx, proxyd)
         ]
         results = []
@@ -87,11 +99,24 @@ def measure(
         return results, machine(servers, wrk.version, cpus)
 
 
+def prepared(folder: Path, upstream_port: int) -> Work:
+    """Write the files that both servers need."""
+    work = Work(
+        files=folder / "files",
+        upstream_port=upstream_port,
+        certificate=folder / "bench.pem",
+        key=folder / "bench.key",
+    )
+    write_files(work.files)
+    write_certificate(work.certificate, work.key)
+    return work
+
+
 def in_turns(wrk: Wrk, job: Job, servers: Sequence[Server], rounds: int, seconds: int) -> Result:
     """Measure one job: nginx, proxyd, nginx … so that what disturbs the machine hits both."""
     taken: dict[str, list[Round]] = {server.name: [] for server in servers}
     for server in servers:
-        verify(job, server.port, server.name)
+        verify(job, server)
         wrk.round(job, server, 1)  # files into memory, connections to the upstream
     for _ in range(rounds):
         for server in servers:

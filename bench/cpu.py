@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,12 +32,29 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def only_child(pid: int) -> int:
-    """Return the one child of a master with one worker. Raises BenchError."""
-    found = children(pid)
-    if len(found) != 1:
-        raise BenchError(f"process {pid} has {len(found)} children where one worker was expected")
-    return found[0]
+def used_s(before: Mapping[int, float], after: Mapping[int, float]) -> float:
+    """Return how much CPU a server used between two of its `family` times.
+
+    Raises BenchError when one of its processes ended meanwhile.
+    """
+    for pid in before.keys() - after.keys():
+        raise BenchError(f"process {pid} ended while it was measured")
+    return sum(after.values()) - sum(before.values())
+
+
+def family(master: int) -> dict[int, float]:
+    """Return the CPU time of a master and each of its children, by pid. Raises BenchError.
+
+    So that what a cache does in processes of its own is not free. All but nginx's cache loader,
+    which ends after its minute and finds nothing to load.
+    """
+    pids = [master, *(child for child in children(master) if not is_loader(child))]
+    return {pid: cpu_s(pid) for pid in pids}
+
+
+def is_loader(pid: int) -> bool:
+    """Say whether a process is nginx's cache loader, by the title that it gives itself."""
+    return b"cache loader" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def share_out() -> tuple[set[int], set[int]]:

@@ -1,13 +1,10 @@
-"""What is measured: three requests, each with the answer that it must get."""
+"""What is measured: requests, each with the answer that it must get and where it must come from."""
 
 import random
-from dataclasses import dataclass
-from hashlib import sha256
-from http.client import HTTPConnection
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
-
-from bench.errors import BenchError
+from typing import Literal, final
 
 KB = 1024
 # What Firefox sends for a picture of a page; wrk and http.client add Host. 12 fields, 600 bytes.
@@ -27,25 +24,123 @@ BROWSER_FIELDS = {
 # Random bytes under a name that no server compresses; the same on every machine.
 _random = random.Random(7)  # noqa: S311 - nothing to keep secret
 SMALL = _random.randbytes(KB)
+MEDIUM = _random.randbytes(64 * KB)
 LARGE = _random.randbytes(KB * KB)
+HUGE = _random.randbytes(10 * KB * KB)
+ETAG = '"5f3e-1234567890"'
+USUAL_CLIENTS = 16
+CROWD = 64
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One request. `aim` is how much CPU proxyd may use of what nginx uses."""
+    """One request. `aim` is how much CPU proxyd may use of what nginx uses.
+
+    `answer` is the content, `status` and `fields` (added to a browser's) are those of the request
+    that is measured. `source` says what a cache does about it: nothing, answer it (for which it is
+    asked before), or fetch and store it. With `group`, so many requests in a row ask for one URL,
+    and then for a new one below `path`. `fetches` is how many requests the upstream must get for
+    each of the clients'; None: they are counted only.
+    """
 
     name: str
     title: str
     path: str
     answer: bytes
-    aim: float
+    aim: float | None = None
+    status: int = 200
+    fields: Mapping[str, str] = field(default_factory=dict)
+    source: Literal["server", "cache", "upstream"] = "server"
+    group: int = 0
+    fetches: float | None = 0
+    clients: int = USUAL_CLIENTS
+    tls: bool = False
 
 
 JOBS = (
     Job(name="small", title="1 KB file", path="/static/small.png", answer=SMALL, aim=1.0),
     Job(name="large", title="1 MB file", path="/static/large.png", answer=LARGE, aim=1.0),
-    Job(name="forward", title="forwarded, 1 KB", path="/feed?page=2", answer=SMALL, aim=1.5),
+    Job(
+        name="forward",
+        title="forwarded, 1 KB",
+        path="/feed?page=2",
+        answer=SMALL,
+        fetches=1,
+        aim=1.5,
+    ),
+    Job(
+        name="hit",
+        title="memory hit, 1 KB",
+        path="/cached/small.png",
+        answer=SMALL,
+        source="cache",
+        aim=0.8,
+    ),
+    Job(
+        name="hit-tls",
+        title="memory hit, TLS",
+        path="/cached/small.png",
+        answer=SMALL,
+        source="cache",
+        tls=True,
+    ),
+    Job(
+        name="conditional",
+        title="conditional hit, 304",
+        path="/cached/small.png",
+        answer=b"",
+        status=304,
+        fields={"If-None-Match": ETAG},
+        source="cache",
+    ),
+    Job(
+        name="hit-64k",
+        title="disk hit, 64 KB",
+        path="/cached/medium.png",
+        answer=MEDIUM,
+        source="cache",
+        aim=1.2,
+    ),
+    Job(
+        name="hit-10m",
+        title="disk hit, 10 MB",
+        path="/cached/huge.png",
+        answer=HUGE,
+        source="cache",
+        aim=1.2,
+    ),
+    Job(
+        name="storing",
+        title="storing miss, 1 KB",
+        path="/cached/new",
+        answer=SMALL,
+        source="upstream",
+        group=1,
+        fetches=1,
+        aim=1.5,
+    ),
+    Job(
+        name="collapsed",
+        title="collapsed miss, 1 KB",
+        path="/cached/slow",
+        answer=SMALL,
+        source="upstream",
+        group=CROWD,
+        fetches=1 / CROWD,
+        clients=CROWD,
+    ),
+    # nginx's proxy_cache_lock is for what is not stored yet; of what has expired all who ask at
+    # once go upstream. So it has no number here that it must keep to, and neither has proxyd.
+    Job(
+        name="expiring",
+        title="expiring key, 1 KB",
+        path="/cached/expiring",
+        answer=SMALL,
+        source="cache",
+        fetches=None,
+        clients=CROWD,
+    ),
 )
 
 
@@ -55,19 +150,3 @@ def write_files(folder: Path) -> None:
     for job in JOBS:
         if job.path.startswith("/static/"):
             (folder / Path(job.path).name).write_bytes(job.answer)
-
-
-def verify(job: Job, port: int, server: str) -> None:
-    """Ask once as the load generator will, and compare. Raises BenchError."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", job.path, headers=BROWSER_FIELDS)
-        response = connection.getresponse()
-        body = response.read()
-    finally:
-        connection.close()
-    if response.status != 200 or sha256(body).digest() != sha256(job.answer).digest():
-        raise BenchError(
-            f"{server} answered {job.path} with status {response.status} and {len(body)} bytes,"
-            f" which are not the {len(job.answer)} bytes that it should send"
-        )

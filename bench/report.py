@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.jobs import Job
+from bench.jobs import USUAL_CLIENTS, Job
 from bench.load import Round
 from bench.servers import Server
 
@@ -20,7 +20,10 @@ from bench.servers import Server
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """One server's rounds of one job, in short; `*_us` are microseconds of CPU for each request."""
+    """One server's rounds of one job, in short; `*_us` are microseconds of CPU for each request.
+
+    `fetches_per_1000` is what the upstream got of a thousand requests.
+    """
 
     rounds: int
     requests: int
@@ -29,6 +32,8 @@ class Figures:
     median_us: float
     least_us: float
     most_us: float
+    p99_s: float
+    fetches_per_1000: float
 
 
 @final
@@ -53,14 +58,17 @@ class Result:
 def summarise(rounds: Sequence[Round]) -> Figures:
     """Put several rounds together."""
     costs = [each.cpu_us for each in rounds]
+    requests = sum(each.requests for each in rounds)
     return Figures(
         rounds=len(rounds),
-        requests=sum(each.requests for each in rounds),
+        requests=requests,
         errors=sum(each.errors for each in rounds),
         per_second=statistics.median(each.requests / each.duration_s for each in rounds),
         median_us=statistics.median(costs),
         least_us=min(costs),
         most_us=max(costs),
+        p99_s=statistics.median(each.p99_s for each in rounds),
+        fetches_per_1000=sum(each.fetches for each in rounds) / requests * 1000,
     )
 
 
@@ -103,7 +111,7 @@ def numbers(cpus: set[int]) -> str:
 def show(console: Console, results: Sequence[Result], about: str) -> None:
     """Print the table."""
     console.print("CPU per request in µs: median (least to most)", highlight=False)
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("request", no_wrap=True)
     for name in ("nginx", "proxyd", "ratio", "aim"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -113,27 +121,42 @@ def show(console: Console, results: Sequence[Result], about: str) -> None:
             spread(result.figures["nginx"]),
             spread(result.figures["proxyd"]),
             verdict(result),
-            f"≤ {result.job.aim:.1f}",
+            "" if result.job.aim is None else f"{result.job.aim:.1f}",
         )
     console.print(table)
+    for result in results:
+        if result.job.clients > USUAL_CLIENTS:
+            console.print(crowd(result), highlight=False)
     console.print(about, style="dim", highlight=False)
+
+
+def crowd(result: Result) -> str:
+    """Say how many of those who wait together went to the upstream, and how long they waited."""
+    told = "; ".join(
+        f"{name} {figures.fetches_per_1000:.2f}, 99 % within {figures.p99_s * 1000:.0f} ms"
+        for name, figures in result.figures.items()
+    )
+    return f"{result.job.title}, {result.job.clients} clients, fetches for 1000 requests: {told}"
 
 
 def spread(figures: Figures) -> str:
     """Write one server's figures."""
-    return f"{figures.median_us:.1f} ({figures.least_us:.0f} to {figures.most_us:.0f})"
+    decimals = 1 if figures.most_us < 1000 else 0
+    return f"{figures.median_us:.{decimals}f} ({figures.least_us:.0f} to {figures.most_us:.0f})"
 
 
 def verdict(result: Result) -> str:
     """Write the ratio, in the colour of the aim."""
     if result.errors:
         return f"[bold red]invalid: {result.errors} errors[/]"
+    if result.job.aim is None:
+        return f"{result.ratio:.2f}"
     colour = "green" if result.ratio <= result.job.aim else "yellow"
     return f"[{colour}]{result.ratio:.2f}[/]"
 
 
 def document(results: Sequence[Result], about: str) -> dict[str, Any]:
-    """Return what `--json` writes."""
+    """Return what `--json` and `--keep` write."""
     return {
         "machine": about.splitlines(),
         "jobs": {
@@ -148,6 +171,8 @@ def document(results: Sequence[Result], about: str) -> dict[str, Any]:
                         "cpu_us_most": round(figures.most_us, 3),
                         "requests": figures.requests,
                         "requests_per_s": round(figures.per_second),
+                        "p99_ms": round(figures.p99_s * 1000, 3),
+                        "fetches_per_1000": round(figures.fetches_per_1000, 3),
                         "rounds": figures.rounds,
                         "errors": figures.errors,
                     }

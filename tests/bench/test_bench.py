@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench import jobs, servers
-from bench.cpu import cpu_s, on_cpus, share_out
+from bench import history, jobs, servers
+from bench.cpu import cpu_s, on_cpus, share_out, used_s
 from bench.errors import BenchError, SkipError
 from bench.load import Round, read_round
 from bench.report import summarise
 
 ROOT = Path(__file__).parents[2]
 SMALL = jobs.JOBS[0]
+CONDITIONAL = next(job for job in jobs.JOBS if job.name == "conditional")
 
 
 def absent() -> str:
@@ -44,8 +45,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @needs_the_programs
 def test_both_servers_are_measured_in_one_run(tmp_path: Path) -> None:
-    file = tmp_path / "figures.json"
-    done = run("--jobs", "small", "forward", "--rounds", "1", "--seconds", "1", "--json", str(file))
+    file, folder = tmp_path / "figures.json", tmp_path / "kept"
+    short = ("--rounds", "1", "--seconds", "1", "--json", str(file), "--keep", str(folder))
+    done = run("--jobs", "small", "forward", *short)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 KB file" in done.stdout
     measured = json.loads(file.read_text())["jobs"]
@@ -55,6 +57,32 @@ def test_both_servers_are_measured_in_one_run(tmp_path: Path) -> None:
         for name in ("nginx", "proxyd"):
             assert job["servers"][name]["errors"] == 0
             assert 1 < job["servers"][name]["cpu_us"] < 10_000
+    (kept,) = history.runs(folder)
+    assert history.load(kept)["jobs"] == measured
+
+
+@needs_the_programs
+def test_the_cache_is_measured_where_it_answers_and_where_it_stores(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    names = ("hit", "conditional", "hit-64k", "storing", "collapsed", "expiring")
+    done = run("--jobs", *names, "--rounds", "1", "--seconds", "1", "--json", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured = json.loads(file.read_text())["jobs"]
+    assert set(measured) == set(names)
+    for job in measured.values():
+        assert job["valid"]
+    for name in ("nginx", "proxyd"):
+        fetches = {job: measured[job]["servers"][name]["fetches_per_1000"] for job in names}
+        assert fetches["hit"] == fetches["conditional"] == fetches["hit-64k"] == 0
+        assert fetches["storing"] == pytest.approx(1000, rel=0.2)
+        assert 0 < fetches["collapsed"] < 250
+
+
+@needs_the_programs
+def test_figures_of_a_quick_run_are_not_kept(tmp_path: Path) -> None:
+    done = run("--jobs", "hit-tls", "--quick", "--keep", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert history.runs(tmp_path) == []
 
 
 @needs_the_programs
@@ -100,24 +128,31 @@ def test_wrong_usage_is_refused(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "errors"),
     [
-        ("result requests=10 bytes=20000 microseconds=1000000 errors=0", 0),
-        ("result requests=10 bytes=20000 microseconds=1000000 errors=3", 3),
+        ("result requests=10 bytes=20000 microseconds=1000000 p99=900 errors=0", 0),
+        ("result requests=10 bytes=20000 microseconds=1000000 p99=900 errors=3", 3),
         # Redirects are no errors to wrk, but they are shorter than the file.
-        ("result requests=10 bytes=5000 microseconds=1000000 errors=0", 1),
+        ("result requests=10 bytes=5000 microseconds=1000000 p99=900 errors=0", 1),
     ],
 )
 def test_answers_that_are_errors_or_too_short_are_counted(words: str, errors: int) -> None:
-    taken = read_round(SMALL, f"Running 1s test\n{words}\n", 0.001)
+    taken = read_round(SMALL, f"Running 1s test\n{words}\n", 0.001, 0)
     assert (taken.requests, taken.errors) == (10, errors)
     assert taken.cpu_us == pytest.approx(100)
 
 
+def test_an_answer_with_content_where_none_was_due_is_an_error() -> None:
+    words = "result requests=10 bytes={} microseconds=1000000 p99=900 errors=0"
+    assert read_round(CONDITIONAL, words.format(4000), 0.001, 0).errors == 0
+    assert read_round(CONDITIONAL, words.format(14000), 0.001, 0).errors == 1
+
+
 @pytest.mark.parametrize(
-    "words", ["unable to connect", "result requests=0 bytes=0 microseconds=1000000 errors=9"]
+    "words",
+    ["unable to connect", "result requests=0 bytes=0 microseconds=1000000 p99=900 errors=9"],
 )
 def test_a_round_without_answers_is_no_figure(words: str) -> None:
     with pytest.raises(BenchError):
-        read_round(SMALL, words, 0.001)
+        read_round(SMALL, words, 0.001, 0)
 
 
 def test_the_median_is_what_counts_and_the_spread_is_told() -> None:
@@ -129,6 +164,22 @@ def test_the_median_is_what_counts_and_the_spread_is_told() -> None:
     assert figures.most_us == pytest.approx(30)
     assert (figures.rounds, figures.requests, figures.errors) == (3, 3000, 3)
     assert figures.per_second == pytest.approx(500)
+
+
+def test_what_goes_to_the_upstream_is_told_for_a_thousand_requests() -> None:
+    rounds = [
+        Round(requests=1000, errors=0, duration_s=1, cpu_s=0.01, p99_s=p99_s, fetches=fetches)
+        for p99_s, fetches in ((0.5, 15), (0.1, 16), (0.2, 17))
+    ]
+    figures = summarise(rounds)
+    assert figures.fetches_per_1000 == pytest.approx(16)
+    assert figures.p99_s == pytest.approx(0.2)
+
+
+def test_a_process_that_ended_under_load_is_no_figure() -> None:
+    assert used_s({1: 1.0, 2: 5.0}, {1: 1.5, 2: 7.0, 3: 0.25}) == pytest.approx(2.75)
+    with pytest.raises(BenchError, match="process 2 ended"):
+        used_s({1: 1.0, 2: 5.0}, {1: 1.5, 3: 7.0})
 
 
 def test_the_head_is_like_a_browsers() -> None:
