@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import assert_never
 
@@ -24,10 +25,14 @@ from proxy.pipeline.static import static
 from proxy.protocol.service import ClientLimits
 from proxy.protocol.tls import Policy
 from proxy.rules.forwarding import TrustedNetworks
+from proxy.rules.health import EjectionRules
 from proxy.upstream.address import Address, TcpAddress, UnixAddress
 from proxy.upstream.group import Group
 from proxy.upstream.options import GroupOptions
 from proxy.upstream.resolve import Resolver
+
+# A process that proxyd starts is back within seconds, and its socket is on this machine.
+APP_EJECTION = EjectionRules(first_s=0.5, longest_s=1.0)
 
 
 class Parts:
@@ -53,6 +58,8 @@ class Parts:
             temp_folder=str(temp_folder(config)),
             tunnel_timeout_s=config.timeouts.tunnel,
         )
+        if config.cache.purge_from:
+            self.site.purge_from = TrustedNetworks(config.cache.purge_from)
 
     def _route(self, config: Config, given: FilesRoute | ToRoute, memory: FileMemory) -> Route:
         path = given.path.encode()
@@ -202,8 +209,8 @@ def make_groups(config: Config, app_sockets: Mapping[str, Sequence[Path]]) -> di
 
 
 def group_options(config: Config, given: App | Upstream) -> GroupOptions:
-    """Return the bounds of one group."""
-    return GroupOptions(
+    """Return the bounds of one group, and how it chooses among its servers."""
+    options = GroupOptions(
         connect_timeout_s=given.connect_timeout,
         send_timeout_s=given.send_timeout,
         read_timeout_s=given.read_timeout,
@@ -215,4 +222,21 @@ def group_options(config: Config, given: App | Upstream) -> GroupOptions:
         response_header_bytes=given.response_header,
         max_chunk_line_bytes=config.limits.chunk_line,
         max_trailer_bytes=config.limits.trailers,
+        balance=given.balance,
+        sticky_cookie=given.sticky_cookie or "",
+        retries=given.retries,
+        retry_budget_percent=given.retry_budget,
+    )
+    if isinstance(given, App):
+        return replace(options, managed=True, ejection=APP_EJECTION)
+    return replace(
+        options,
+        slow_start_s=given.slow_start or 0,
+        ejection=EjectionRules(
+            failures=given.eject_failures,
+            rate=given.eject_rate / 100 or inf,
+            first_s=given.eject_time,
+            longest_s=given.eject_time_max,
+        ),
+        tls=given.tls,
     )

@@ -9,7 +9,9 @@ from proxy.compose import Parts, client_limits
 from proxy.config.load import load
 from proxy.pipeline.forward import forward
 from proxy.pipeline.static import static
+from proxy.rules.health import EjectionRules
 from proxy.upstream.group import Group
+from proxy.upstream.server import UpstreamTls
 
 CONFIGURATION = """
 [server]
@@ -139,6 +141,49 @@ def test_groups_have_the_servers_of_their_section(parts: Parts, folder: Path) ->
     assert addresses("legacy") == ["127.0.0.1:9000", "unix:/run/legacy.sock"]
     options = group_of(parts, "legacy")._pools[0]._options
     assert (options.max_connections, options.read_timeout_s) == (3, 8)
+    parts.close()
+
+
+def test_a_group_chooses_and_ejects_as_its_section_says(folder: Path) -> None:
+    with (folder / "proxy.toml").open("a") as file:
+        file.write(
+            """
+            [upstream.shop]
+            servers = ["127.0.0.1:9000", { address = "127.0.0.1:9001", weight = 3, backup = true }]
+            balance = "least_conn"
+            sticky_cookie = "srv"
+            retries = 2
+            retry_budget = 10
+            slow_start = "30s"
+            eject_failures = 7
+            eject_rate = 25
+            eject_time = "2s"
+            eject_time_max = "1m"
+            tls = { server_name = "shop.internal" }
+            """
+        )
+    parts = Parts(load(folder / "proxy.toml"), {}, Clock())
+    shop = group_of(parts, "shop")
+    assert shop.keyed
+    assert [(pool.server.weight, pool.server.backup) for pool in shop.pools] == [
+        (1, False),
+        (3, True),
+    ]
+    options = shop.pools[0]._options
+    assert options.balance.kind == "least_conn"
+    assert (options.retries, options.retry_budget_percent, options.slow_start_s) == (2, 10, 30)
+    assert options.ejection == EjectionRules(failures=7, rate=0.25, first_s=2, longest_s=60)
+    assert options.tls == UpstreamTls(server_name="shop.internal")
+    assert not options.managed
+    parts.close()
+
+
+def test_requests_for_an_app_wait_while_it_is_started(parts: Parts) -> None:
+    timeline, legacy = (group_of(parts, name).pools[0]._options for name in ("timeline", "legacy"))
+    assert (timeline.managed, legacy.managed) == (True, False)
+    assert timeline.balance.kind == "least_conn"
+    assert timeline.ejection.longest_s == 1
+    assert not group_of(parts, "timeline").keyed
     parts.close()
 
 

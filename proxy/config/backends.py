@@ -2,20 +2,31 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from proxy.config.kinds import (
     Count,
     Duration,
     Environment,
     PositiveSize,
-    ServerAddress,
     Table,
     WsgiObject,
     default,
     distinct,
     some,
 )
+from proxy.config.upstreams import (
+    BalanceSetting,
+    NotOnlyBackups,
+    Percent,
+    ProbeSetting,
+    Retries,
+    ServerSetting,
+    StickyCookie,
+    UpstreamTlsSetting,
+)
+from proxy.upstream.address import UnixAddress
+from proxy.upstream.server import Server, UpstreamTls
 
 
 class ConnectionOptions(Table):
@@ -52,6 +63,23 @@ class ConnectionOptions(Table):
     response_header: PositiveSize = default("64KiB")
     """The head of an answer; 502 past it. Precedent: HAProxy `tune.bufsize` 16k, nginx
     `proxy_buffer_size` 8k."""
+
+    sticky_cookie: StickyCookie | None = None
+    """The name of a cookie that leads a client to the same server or process again, for as long as
+    that is up; its value does not tell the address. For applications that keep something in memory.
+    Precedent: HAProxy `cookie NAME insert`, Traefik `sticky.cookie`."""
+
+    retries: Retries = 1
+    """How often one request goes to another server (or to the same app, started again) when a
+    server broke off without a byte of its answer. Only what may be repeated: GET, HEAD, PUT,
+    DELETE, OPTIONS, with content that was buffered; a POST never is. Precedent: nginx
+    `proxy_next_upstream`, Envoy `num_retries` 1."""
+
+    retry_budget: Percent = 20
+    """How many percent of the requests of the last 10s may be retries; 100 are allowed in any
+    case, and 0 turns them off, those on idle connections that turn out to be closed as well. Keeps
+    retries from multiplying the load of a server that fails because of it. Precedent: Finagle and
+    Linkerd 20%."""
 
 
 def connections_for_threads(app: dict[str, Any]) -> int:
@@ -93,19 +121,82 @@ class App(ConnectionOptions):
     where there is a limit, a timeout, and an eye on clients that leave; Waitress has none of these.
     Precedent: HAProxy `maxconn` of a server."""
 
+    balance: BalanceSetting = default("least_conn")
+    """Which process gets a request, as in [upstream.NAME]. While none accepts connections, because
+    it restarts or has crashed, requests wait in `queue` for up to `queue_timeout`."""
+
 
 class Upstream(ConnectionOptions):
     """A server that somebody else runs."""
 
     servers: Annotated[
-        tuple[ServerAddress, ...],
+        tuple[ServerSetting, ...],
         AfterValidator(some('one "host:port" or "unix:path"')),
         AfterValidator(distinct),
+        NotOnlyBackups,
         Field(json_schema_extra={"minItems": 1}),
     ]
-    """"host:port" or "unix:path" of each server; they share the requests. Names are resolved again
-    at least every 30 s. Precedent: nginx `upstream`."""
+    """"host:port" or "unix:path" of each server, or `{ address = "host:port", weight = 2, backup =
+    true, max_connections = 64 }`: a share (1 to 100), whether it gets requests only while all
+    others are down, and a limit of its own. Names are resolved again at least every 30 s.
+    Precedent: nginx `upstream`."""
 
     max_connections: Count = 256
     """Connections of one worker to each server; further requests wait in `queue`. Precedent:
     HAProxy `maxconn` of a server, nginx `max_conns`, both without a limit by default."""
+
+    balance: BalanceSetting = default("round_robin")
+    """Which server gets a request: "round_robin" in turn, "least_conn" the one with the fewest
+    under way, "random_two" the better of two by chance (for many workers), "hash path", "hash
+    address", "hash header NAME" or "hash cookie NAME" always the same for the same value, and when
+    a server leaves only its own move. By `weight`. Precedent: nginx `least_conn`, `hash …
+    consistent`."""
+
+    slow_start: Duration | None = None
+    """How long a server that comes back takes to get its full share again; not for hashes.
+    Precedent: nginx Plus and HAProxy `slowstart`, both off by default."""
+
+    eject_failures: Count = 5
+    """So many requests in a row without an answer, and the server is passed over where there is
+    another one; one that refuses connections is at once. An error status is an answer: see `probe`.
+    After its time one request tries it. Precedent: Envoy `consecutive_5xx` 5, nginx `max_fails`
+    1."""
+
+    eject_rate: Percent = 50
+    """The same at this percentage of failures in 10s, of ten requests at least. 0 is for
+    never. Precedent: Envoy `failure_percentage_threshold` 85."""
+
+    eject_time: Duration = default("1s")
+    """How long it is passed over the first time, then for twice as long each time. Precedent: nginx
+    `fail_timeout` 10s, Envoy `base_ejection_time` 30s."""
+
+    eject_time_max: Duration = default("30s")
+    """The longest. With a single server that refuses connections it is 1s, for which requests fail
+    at once. Precedent: Envoy `max_ejection_time` 300s."""
+
+    probe: ProbeSetting | None = None
+    """A GET that each worker sends to each server: `{ path = "/healthz", interval = "5s", timeout =
+    "2s", rise = 2, fall = 3, statuses = ["2xx", "3xx"], host = "app.internal" }`; those are the
+    defaults, but for `host`, which is the server's address. After `fall` failures in a row the
+    server gets no requests, until `rise` successes; the first probe decides alone. Danger: what all
+    servers need (a database) does not belong into it: when all are down, all are used. Precedent:
+    HAProxy `option httpchk`, with 2s, `rise` 2 and `fall` 3."""
+
+    tls: UpstreamTlsSetting = default(False)
+    """Whether to speak TLS (1.2 or 1.3) to the servers: `true`, or `{ ca = "ca.pem", server_name =
+    "app.internal", certificate = "client.pem", key = "client.key", verify = true }`. Certificates
+    must be valid for `server_name`, by default the host of each address, and signed by `ca`, by
+    default the system's authorities. Danger: verify = false protects from nobody who is on the
+    way. Precedent: nginx `proxy_ssl_verify` (off), HAProxy `ssl verify required`."""
+
+    @field_validator("tls")
+    @classmethod
+    def has_names(cls, tls: UpstreamTls | None, info: ValidationInfo) -> UpstreamTls | None:
+        """Check that there is a name to verify."""
+        servers: tuple[Server, ...] = info.data.get("servers", ())
+        unix = any(isinstance(server.address, UnixAddress) for server in servers)
+        if tls is not None and tls.verify and tls.server_name is None and unix:
+            raise ValueError(
+                'needs a `server_name` with a "unix:" server, whose certificate has some name'
+            )
+        return tls

@@ -18,6 +18,7 @@ from pathlib import Path
 from proxy.config.access import Identity, Obstacle, Use, as_user, obstacle, user_name
 from proxy.config.backends import Upstream
 from proxy.config.check_tls import encryption
+from proxy.config.check_upstreams import upstream_encryption
 from proxy.config.finding import Finding, error, warning
 from proxy.config.load import nearest
 from proxy.config.locate import KeyPath
@@ -42,6 +43,7 @@ def check(config: Config) -> list[Finding]:
     findings += [
         *listening(config),
         *encryption(config),
+        *upstream_encryption(config),
         *trusting(config),
         *paths(config, identity),
         *modules(config),
@@ -187,15 +189,26 @@ def needed_paths(config: Config) -> Iterator[Need]:
         yield Need(key=key, path=config.folder, use="enter", what="the application's folder")
         if (module := find_module(app.wsgi, [config.folder])) is not None:
             yield Need(key=key, path=module, use="read", what="the application's module")
-    for name, upstream in config.upstream.items():
-        for index, server in enumerate(upstream.servers):
-            if isinstance(server, UnixAddress):
-                key = ("upstream", name, "servers", index)
-                yield Need(key=key, path=server.path, use="connect", what="the upstream's socket")
+    yield from upstream_paths(config)
     for index, route in enumerate(config.route):
         if isinstance(route, FilesRoute):
             key = ("route", index, "files")
             yield Need(key=key, path=route.files, use="list", what="the folder of files")
+
+
+def upstream_paths(config: Config) -> Iterator[Need]:
+    """Yield the sockets of upstreams, and the files of their certificates."""
+    for name, upstream in config.upstream.items():
+        for index, server in enumerate(upstream.servers):
+            if isinstance(server.address, UnixAddress):
+                key: KeyPath = ("upstream", name, "servers", index)
+                socket_path = server.address.path
+                yield Need(key=key, path=socket_path, use="connect", what="the upstream's socket")
+        if upstream.tls is not None:
+            for file in (upstream.tls.ca_file, upstream.tls.certificate, upstream.tls.key):
+                if file is not None:
+                    key = ("upstream", name, "tls")
+                    yield Need(key=key, path=file, use="read", what="a file of the upstream's tls")
 
 
 def written_paths(config: Config, identity: Identity | None) -> Iterator[Need]:

@@ -139,8 +139,9 @@ def explain(error: ErrorDetails, key: KeyPath) -> str:
             return f"must be true or false, not {shown(value)}"
         case "int_type":
             return f"must be a whole number, without quotes, not {shown(value)}"
-        case "greater_than_equal":
-            return f"must be at least {context['ge']}, not {shown(value)}"
+        case "greater_than_equal" | "less_than_equal":
+            bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+            return f"must be {bound}, not {shown(value)}"
         case "literal_error":
             return not_one_of(re.findall("'([^']*)'", context["expected"]), value)
         case "tuple_type" | "dict_type" | "model_type":

@@ -20,6 +20,9 @@ class Server:
     backup: bool = False
     max_connections: int | None = None
 
+    def __str__(self) -> str:
+        return str(self.address)
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)

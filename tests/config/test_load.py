@@ -10,6 +10,7 @@ from proxy.config.load import STARTER, load, parse, syntax_mistake
 from proxy.config.routes import FilesRoute, ToRoute
 from proxy.errors import ConfigError
 from proxy.upstream.address import TcpAddress, UnixAddress
+from proxy.upstream.server import Server
 
 SMALLEST = '[[route]]\npath = "/*"\nfiles = "."\n'
 
@@ -71,8 +72,8 @@ def test_a_file_with_everything_is_read_into_plain_values() -> None:
     assert str(config.listen[0].address) == "[::1]:8443"
     assert config.listen[1].address == UnixAddress(Path("/etc/run/proxyd.sock"))
     assert config.upstream["legacy"].servers == (
-        TcpAddress("localhost", 9000),
-        UnixAddress(Path("/run/legacy.sock")),
+        Server(address=TcpAddress("localhost", 9000)),
+        Server(address=UnixAddress(Path("/run/legacy.sock"))),
     )
     assert config.app["site"].max_connections == 22
     assert config.app["site"].read_timeout == 300.0

@@ -7,7 +7,9 @@ import pytest
 
 from proxy.config.load import keys, parse
 from proxy.config.schema import SECTIONS
+from proxy.config.upstreams import Probe
 from proxy.errors import ConfigError
+from proxy.upstream.server import Balance, UpstreamTls
 
 # A file for each table into which one line can be put, and where that line ends up.
 FILES_ROUTE = '[[route]]\npath = "/*"\nfiles = "."\n'
@@ -71,6 +73,10 @@ BACKEND_OPTIONS = [
     ("idle_timeout", '"1s"', 1.0, "false", "is not a duration"),
     ("response_header", '"8KiB"', 8192, '"8k"', HALF),
     ("max_connections", "9", 9, "9.5", WHOLE),
+    ("balance", '"random_two"', Balance(kind="random_two"), '"fair"', 'must be "round_robin"'),
+    ("sticky_cookie", '"srv"', "srv", '"a b"', "must be the name of a cookie"),
+    ("retries", "0", 0, "11", "must be at most 10"),
+    ("retry_budget", "100", 100, "101", "must be at most 100"),
 ]
 
 # table, key, valid value, what it becomes, invalid value, what is said of it
@@ -128,6 +134,13 @@ OPTIONS = [
     ("[app.NAME]", "env", '{ A = "1" }', {"A": "1"}, "{ A = 1 }", TEXT),
     *[("[upstream.NAME]", *option) for option in BACKEND_OPTIONS],
     ("[upstream.NAME]", "servers", None, None, "[]", "is empty; it needs at least one"),
+    ("[upstream.NAME]", "slow_start", '"30s"', 30.0, "30", NO_UNIT),
+    ("[upstream.NAME]", "eject_failures", "3", 3, "0", "must be at least 1"),
+    ("[upstream.NAME]", "eject_rate", "0", 0, "-1", "must be at least 0"),
+    ("[upstream.NAME]", "eject_time", '"10s"', 10.0, "10", NO_UNIT),
+    ("[upstream.NAME]", "eject_time_max", '"5m"', 300.0, '"0s"', "must be longer than 0"),
+    ("[upstream.NAME]", "probe", '{ path = "/up" }', Probe(path="/up"), '"/up"', "write probe ="),
+    ("[upstream.NAME]", "tls", "true", UpstreamTls(), '"yes"', "must be true or {"),
     *[
         option
         for table in ("[[route]] with files", "[[route]] with to")
