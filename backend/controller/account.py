@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 
-from backend.controller.caching import personal
+from backend.controller.caching import changing, personal, posts_group
 from backend.controller.session import check_csrf, local_target, sign_in, sign_out
 from backend.controller.state import state
 from backend.model import users
@@ -48,7 +48,7 @@ def sign_up_submit() -> Response:
             sign_in(user)
     except users.InvalidUserError as error:
         return _sign_up_form(422, error=str(error), name=name, display_name=display_name)
-    return personal(redirect(url_for("timeline.page"), 303))
+    return changing(personal(redirect(url_for("timeline.page"), 303)), posts_group())
 
 
 @blueprint.post("/sign-out")

@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, jsonify, request, url_for
 from werkzeug.exceptions import BadRequest, UnprocessableEntity, UnsupportedMediaType
 
-from backend.controller.caching import personal, shared
+from backend.controller.caching import changing, personal, posts_group, profile_group, shared
 from backend.controller.public import page_of_posts, user_or_404
 from backend.controller.session import check_csrf, csrf_token, current_user, required_user
 from backend.controller.state import state
@@ -32,7 +32,8 @@ def list_posts() -> Response:
     with state().database.read() as session:
         found, edge = page_of_posts(session)
         values = [post_values(post) for post in found]
-    return shared(jsonify(posts=values, older=edge and url_for("api.list_posts", before=edge)))
+    older = edge and url_for("api.list_posts", before=edge)
+    return shared(jsonify(posts=values, older=older), posts_group())
 
 
 @blueprint.post("/posts")
@@ -43,10 +44,11 @@ def add_post() -> Response:
         check_csrf()
         try:
             values = post_values(posts.publish(session, author, _given_text()))
+            groups = posts_group(), profile_group(author.name)
         except posts.InvalidPostError as error:
             raise UnprocessableEntity(str(error)) from error
     state().feed.announce()
-    return personal((jsonify(values), 201))
+    return changing(personal((jsonify(values), 201)), *groups)
 
 
 @blueprint.get("/me")

@@ -10,7 +10,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as PlainResponse
 
 from backend.controller.arguments import post_id
-from backend.controller.caching import shared
+from backend.controller.caching import posts_group, profile_group, shared
 from backend.controller.state import state
 from backend.model import posts, users
 from backend.model.tables import Post, User
@@ -33,7 +33,7 @@ def front() -> Response:
             older=edge and url_for("public.front", before=edge),
             people=users.newest(session, _NEW_PEOPLE),
         )
-    return shared(page)
+    return shared(page, posts_group())
 
 
 @blueprint.get("/u/<name>")
@@ -50,7 +50,7 @@ def profile(name: str) -> Response:
             newest_id=posts.newest_id(session),
             older=edge and url_for("public.profile", name=name, before=edge),
         )
-    return shared(page)
+    return shared(page, profile_group(name))
 
 
 @blueprint.get("/favicon.ico")

@@ -4,7 +4,7 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from werkzeug.exceptions import UnprocessableEntity
 
 from backend.controller.answers import wants_json
-from backend.controller.caching import personal
+from backend.controller.caching import changing, personal, posts_group, profile_group
 from backend.controller.public import page_of_posts, user_or_404
 from backend.controller.session import check_csrf, required_user
 from backend.controller.state import state
@@ -28,10 +28,11 @@ def write() -> Response:
             author = required_user(session)
             check_csrf()
             posts.publish(session, author, text)
+            groups = posts_group(), profile_group(author.name)
     except posts.InvalidPostError as error:
         return _page(422, error=str(error), text=text)
     state().feed.announce()
-    return personal(redirect(url_for("timeline.page"), 303))
+    return changing(personal(redirect(url_for("timeline.page"), 303)), *groups)
 
 
 @blueprint.post("/u/<name>/follow")
@@ -60,9 +61,12 @@ def _set_following(name: str, *, following: bool) -> Response:
             follows.unfollow(session, reader, other)
         session.flush()
         followers = users.counts(session, other)["followers"]
+        groups = profile_group(name), profile_group(reader.name)
     if wants_json():
-        return personal(jsonify(following=following, followers=followers))
-    return personal(redirect(url_for("public.profile", name=name), 303))
+        answer = personal(jsonify(following=following, followers=followers))
+    else:
+        answer = personal(redirect(url_for("public.profile", name=name), 303))
+    return changing(answer, *groups)
 
 
 def _page(status: int = 200, *, error: str = "", text: str = "") -> Response:

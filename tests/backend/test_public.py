@@ -82,3 +82,15 @@ def test_the_favicon_of_old_habit_leads_to_the_real_one(client: FlaskClient) -> 
     response = client.get("/favicon.ico")
     assert response.status_code == 302
     assert response.headers["Location"].startswith("/static/img/favicon.")
+
+
+@pytest.mark.parametrize(
+    ("path", "group"), [("/", "posts"), ("/api/posts", "posts"), ("/u/mira", "profile-mira")]
+)
+def test_a_page_is_in_the_group_that_a_post_invalidates(
+    mira: FlaskClient, path: str, group: str
+) -> None:
+    assert mira.get(path).headers["Cache-Groups"] == f'"{group}"'
+    token = mira.get("/api/me").get_json()["csrf"]
+    posted = mira.post("/posts", data={"text": "News", "csrf": token})
+    assert f'"{group}"' in posted.headers["Cache-Group-Invalidation"]
