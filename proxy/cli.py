@@ -1,4 +1,4 @@
-"""The command line: `proxyd run`, `check`, `reload`, `stop`, `status`, `schema`, `version`.
+"""The command line: `proxyd run`, `check`, `reload`, `stop`, `status`, `explain`, `cache` and more.
 
 Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration. What a command needs is imported
 when it runs, so that `proxyd version` does not wait for a web server.
@@ -12,6 +12,7 @@ import typer
 
 from proxy import __version__
 from proxy.errors import ConfigError, ProxydError
+from proxy.tools import cache_command, explain_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ConfigFile = Annotated[
-    Path,
-    typer.Option("-c", "--config", metavar="FILE", help="The configuration.", show_default=True),
-]
+app.add_typer(cache_command.app, name="cache")
+ConfigFile = explain_command.ConfigFile
 
 
 def main() -> None:
@@ -93,6 +92,9 @@ def status(
         put(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         show(found)
+
+
+app.command()(explain_command.explain)
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from proxy.errors import ExpectationError, MethodNotAllowedError
 from proxy.message import Response
+from proxy.pipeline.census import NAME as CENSUS
+from proxy.pipeline.census import census
 from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.origin import origin_of
 from proxy.pipeline.purge import METHOD as PURGE
@@ -17,10 +19,9 @@ ALLOW = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
 
 def admit(exchange: Exchange) -> Step:
     """Learn who asks; refuse TRACE and unknown expectations; answer `OPTIONS *`, PURGE and http."""
-    if exchange.peer.entrance.inside:
-        arrive(exchange)
-        return route
     request = exchange.request
+    if exchange.peer.entrance.inside:
+        return admit_inside(exchange)
     if exchange.peer.trusted:
         exchange.origin = found = origin_of(exchange)
         exchange.client = found.client
@@ -41,6 +42,14 @@ def admit(exchange: Exchange) -> Step:
         exchange.response = https_redirect(exchange)
         if exchange.response is not None:
             return respond
+    return route
+
+
+def admit_inside(exchange: Exchange) -> Step:
+    """Let in another worker, or a tool."""
+    if CENSUS in exchange.request.fields:
+        return census
+    arrive(exchange)
     return route
 
 

@@ -1,0 +1,1 @@
+"""What a person asks of the cache and of the rules: `proxyd cache …` and `proxyd explain`."""
