@@ -199,4 +199,6 @@ class Upstream(ConnectionOptions):
             raise ValueError(
                 'needs a `server_name` with a "unix:" server, whose certificate has some name'
             )
+        if tls is not None and unix and info.data.get("probe") is not None:
+            raise ValueError('cannot be probed on a "unix:" server; leave out one of the three')
         return tls

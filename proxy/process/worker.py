@@ -28,6 +28,7 @@ from proxy.config.load import parse
 from proxy.config.schema import Config
 from proxy.errors import ProxydError
 from proxy.observe.logs import ErrorLog, configure
+from proxy.process.probes import Probes
 from proxy.process.pulse import BEAT, BEAT_S, DUMP_SIGNAL, READY
 from proxy.process.worker_cache import WorkerCache
 from proxy.process.worker_tls import WorkerTls
@@ -98,6 +99,7 @@ class Worker:
         self.tls = WorkerTls(config, document["tls"])
         siblings = [Path(path) for path in document["siblings"]]
         self.cache = WorkerCache(config, self.parts, document["worker"], siblings)
+        self.probes = Probes(config, self.parts.groups)
         self.servers: list[asyncio.Server] = []
         self.stopping: asyncio.Future[float] | None = None
         self.accepting = asyncio.Event()
@@ -113,6 +115,7 @@ class Worker:
         allow_descriptors(limits.worker_connections)
         self._watch_signals(loop)
         await self.cache.listen(loop, self.clock)
+        self.probes.start()
         tick = loop.create_task(self._tick(service))
         gc.freeze()  # what was imported and built stays; the collector need not look at it again
         self._say(READY)
@@ -130,6 +133,7 @@ class Worker:
             log.warning("stopped with %d connections still open", len(service.connections))
         service.abort_all()
         await self.cache.drain(grace_s)
+        await self.probes.stop()
         tick.cancel()
         await service.drain(ENDING_S)  # what was cut off is logged as well
         ending = asyncio.all_tasks() - {asyncio.current_task(), tick}

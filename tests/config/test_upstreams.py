@@ -158,4 +158,5 @@ def test_a_mistake_in_tls_is_explained(written: str, said: str) -> None:
 def test_a_unix_socket_with_tls_needs_the_name_of_its_certificate() -> None:
     assert "needs a `server_name`" in refused('servers = ["unix:s"]\ntls = true')
     named = 'servers = ["unix:s"]\ntls = { server_name = "a" }'
+    assert "cannot be probed" in refused(named + '\nprobe = { path = "/" }')
     assert shop(named).tls == UpstreamTls(server_name="a")
