@@ -11,8 +11,20 @@ from cachetools import LRUCache
 
 # Varnish keeps its hit-for-miss objects for two minutes (builtin.vcl, vcl_backend_response).
 MARK_S: Final = 120.0
-# Marks are for keys under load; 100 bytes each and the key.
+# How often an answer for a marked key is looked at again, for one that could be kept.
+LOOK_S: Final = 1.0
+# Marks are for keys under load; 150 bytes each and the key.
 MAX_MARKS: Final = 16 * 1024
+
+
+class _Mark:
+    """When a mark ends, and when an answer is worth a look."""
+
+    __slots__ = ("look_at", "until")
+
+    def __init__(self, now: float) -> None:
+        self.until = now + MARK_S
+        self.look_at = now + LOOK_S
 
 
 class Flight(Protocol):
@@ -34,7 +46,7 @@ class Flights(Generic[FlightT]):
 
     def __init__(self) -> None:
         self._flights: dict[bytes, list[FlightT]] = {}
-        self._marks: LRUCache[bytes, float] = LRUCache(MAX_MARKS)
+        self._marks: LRUCache[bytes, _Mark] = LRUCache(MAX_MARKS)
 
     def __len__(self) -> int:
         return sum(map(len, self._flights.values()))
@@ -57,7 +69,7 @@ class Flights(Generic[FlightT]):
 
     def mark(self, key: bytes, now: float) -> None:
         """Remember that an answer for `key` could not be kept."""
-        self._marks[key] = now + MARK_S
+        self._marks[key] = _Mark(now)
 
     def unmark(self, key: bytes) -> None:
         """Forget the mark: an answer could have been kept."""
@@ -65,5 +77,13 @@ class Flights(Generic[FlightT]):
 
     def marked(self, key: bytes, now: float) -> bool:
         """Whether those who ask for `key` had better not wait for one another."""
-        until = self._marks.get(key)
-        return until is not None and now < until
+        mark = self._marks.get(key)
+        return mark is not None and now < mark.until
+
+    def worth_a_look(self, key: bytes, now: float) -> bool:
+        """Whether to see if an answer for a marked key could be kept: once a second."""
+        mark = self._marks.get(key)
+        if mark is None or now < mark.look_at:
+            return False
+        mark.look_at = now + LOOK_S
+        return True

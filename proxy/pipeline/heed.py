@@ -28,7 +28,10 @@ def heed(exchange: Exchange, question: Question, answer: "UpstreamResponse") -> 
     if method == b"HEAD":
         heed_head(exchange, question, answer, cache)
     elif method == b"GET":
-        times = Times(time(), time(), exchange.sink.now())
+        now = exchange.sink.now()
+        if question.why or not cache.flights.worth_a_look(question.key, now):
+            return
+        times = Times(time(), time(), now)
         response = Response(answer.status, answer.fields.lines, reason=answer.reason)
         if judge_answer(exchange.request, question, response, times, 0).entry is not None:
             cache.flights.unmark(question.key)

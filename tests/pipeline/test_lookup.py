@@ -8,6 +8,7 @@ from time import time
 
 import pytest
 
+from proxy.cache import flights
 from proxy.cache.entry import Entry
 from proxy.cache.purges import Purges
 from proxy.rules.cache_rule import CacheRule, Conditions
@@ -566,3 +567,15 @@ async def test_who_shows_a_certificate_shares_nothing(server: Server, client: Cl
 async def test_an_upgrade_goes_past(server: Server, client: Client) -> None:
     out = await client.ask(asking(b"Connection: upgrade", b"Upgrade: websocket"))
     assert status_of(out) == b"proxyd; fwd=bypass; fwd-status=200"
+
+
+async def test_what_can_be_stored_after_all_is_stored_again_before_long(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flights, "LOOK_S", 0.0)
+    private = answer(b"Cache-Control: private")
+    server.script = answering(private, private, FRESH)
+    for _ in range(4):  # the third could have been stored, the fourth is
+        await client.ask(GET)
+    assert status_of(client.wire.send(GET)).startswith(b"proxyd; hit; ttl=")
+    assert len(server.heads) == 4
