@@ -168,10 +168,11 @@ class Generation:
         """
         if self._watching is not None:
             self._watching.cancel()
+        await _stop_all(self.keepers, signal.SIGTERM, FAST_STOP_S)  # the next one waits for them
         if stop == "graceful":
             grace_s = self.config.timeouts.shutdown + CUT_OFF_S
             await _stop_all(self.workers, signal.SIGQUIT, grace_s)
-        await _stop_all([*self.workers, *self.keepers], signal.SIGTERM, FAST_STOP_S)
+        await _stop_all(self.workers, signal.SIGTERM, FAST_STOP_S)
         await _stop_all(self.apps, signal.SIGTERM, FAST_STOP_S)
         shutil.rmtree(self._folder, ignore_errors=True)
 

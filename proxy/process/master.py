@@ -164,8 +164,8 @@ class Master:
         except (OSError, StartError) as error:
             log.warning("the logs cannot be reopened, the old files go on: %s", error)
         for generation in [self._generation, *self._draining]:
-            for worker in generation.workers:
-                worker.send(signal.SIGUSR1)
+            for child in [*generation.workers, *generation.keepers]:
+                child.send(signal.SIGUSR1)
         log.info("logs reopened")
 
     async def _until_wish(self, work: Coroutine[Any, Any, None]) -> None:
