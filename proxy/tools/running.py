@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from proxy.errors import ClientGoneError, HttpError
+from proxy.errors import ClientGoneError, HttpError, UpstreamTimeoutError
 from proxy.message import FieldLine, Response
 from proxy.pipeline.engine import run
 from proxy.pipeline.exchange import Exchange, Peer, Step
 from proxy.pipeline.site import Site
+from proxy.tools.words import lasting
 from proxy.upstream.group import Group
 
 # As the worker's timer: all timeouts of upstream connections hang on it.
@@ -74,16 +75,17 @@ async def answer_of(
     give_up_at = loop.time() + patience_s
     run(exchange, step)
     try:
-        while not sink.done.is_set():
-            if loop.time() > give_up_at and exchange.task is not None:
-                exchange.task.cancel()
+        while not sink.done.is_set() and loop.time() < give_up_at:
             for group in groups:
                 group.sweep(loop.time())
             with suppress(TimeoutError):
                 await asyncio.wait_for(sink.done.wait(), SWEEP_S)
+        if not sink.done.is_set() and exchange.task is not None:
+            exchange.task.cancel()
+            return UpstreamTimeoutError(f"no answer within {lasting(patience_s)}")
     finally:
         for group in groups:
             group.close()
     if exchange.failure is not None:
         return exchange.failure
-    return sink.response or HttpError("there was no answer in time")
+    return sink.response or HttpError("the request ended without an answer")
