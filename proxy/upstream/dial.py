@@ -62,12 +62,14 @@ async def dial(
             f"{name} has a certificate that is not trusted: {error.verify_message}; check `ca` and"
             " `server_name` in its tls"
         ) from None
-    except ssl.SSLError as error:
-        raise UpstreamError(
-            f"{name} could not agree on TLS: {error.reason or error}; does it speak TLS there, and"
-            " does it want a client certificate?"
-        ) from None
     except OSError as error:
+        # A handshake that the server ends has no number: event loops drop its alert.
+        if isinstance(error, ssl.SSLError) or (encryption is not None and not error.errno):
+            cause = getattr(error, "reason", None) or str(error) or "it ended the handshake"
+            raise UpstreamError(
+                f"{name} could not agree on TLS: {cause}; does it speak TLS there, and does it want"
+                " a client certificate?"
+            ) from None
         advice = ADVICE.get(error.errno or 0, "check the address")
         raise UpstreamError(f"{name} cannot be reached: {reason(error)}; {advice}") from None
 
