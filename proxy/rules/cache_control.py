@@ -1,16 +1,22 @@
 """Cache-Control: what an answer and a request say to caches. RFC 9111 §5.2, §5.4.
 
-Pure, and never an error. What is malformed is read the strict way, in which it can only shorten
-the life of an answer or keep it out of the store: its restrictive words count, the permissive ones
-do not, and a number that is none is 0. Of two that differ the more restrictive holds (§4.2.1).
+Pure, but for a bounded memory of what was read last, and never an error. What is malformed is read
+the strict way, in which it can only shorten the life of an answer or keep it out of the store: its
+restrictive words count, the permissive ones do not, and a number that is none is 0. Of two that
+differ the more restrictive holds (§4.2.1).
 """
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from math import inf
 from typing import NamedTuple
 
 import msgspec
+
+# Field values whose meaning is kept, so many and so long at the most.
+REMEMBERED = 512
+REMEMBERED_BYTES = 256
 
 # What a delta-seconds that is too large stands for; about 68 years. RFC 9111 §1.2.2.
 FOREVER_S = 2**31
@@ -116,7 +122,7 @@ def parse_response(value: bytes | None, pragma: bytes | None = None) -> Response
     """
     if not value:
         return _PRAGMA_SAID if _says_no_cache(pragma) else _NOTHING_SAID
-    return interpret(read_directives(value))
+    return _said(value) if len(value) <= REMEMBERED_BYTES else _read_said(value)
 
 
 def parse_request(value: bytes | None, pragma: bytes | None = None) -> RequestDirectives:
@@ -126,6 +132,14 @@ def parse_request(value: bytes | None, pragma: bytes | None = None) -> RequestDi
     """
     if not value:
         return _PRAGMA_ASKED if _says_no_cache(pragma) else NOTHING_ASKED
+    return _asked(value) if len(value) <= REMEMBERED_BYTES else _read_asked(value)
+
+
+def _read_said(value: bytes) -> ResponseDirectives:
+    return interpret(read_directives(value))
+
+
+def _read_asked(value: bytes) -> RequestDirectives:
     seconds: dict[str, float] = {}
     flags: set[bytes] = set()
     for name, argument, sound in read_directives(value):
@@ -150,6 +164,11 @@ def parse_request(value: bytes | None, pragma: bytes | None = None) -> RequestDi
         only_if_cached=b"only-if-cached" in flags,
         no_transform=b"no-transform" in flags,
     )
+
+
+# A site has a dozen of them, and browsers three.
+_said = lru_cache(maxsize=REMEMBERED)(_read_said)
+_asked = lru_cache(maxsize=REMEMBERED)(_read_asked)
 
 
 def read_directives(value: bytes) -> Iterator[Directive]:
