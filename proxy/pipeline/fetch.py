@@ -385,7 +385,7 @@ class Fetch:
         for waiting in self._take_waiting():
             exchange = waiting.exchange
             is_asker = exchange is self._asker
-            if waiting.question.variant(entry.vary) != entry.variant:
+            if not is_asker and waiting.question.variant(entry.vary) != entry.variant:
                 waiting.go_on(self._again)
                 continue
             self._note(exchange)

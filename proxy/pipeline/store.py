@@ -9,7 +9,7 @@ from proxy.message import FieldLine, Fields, Request, Response
 from proxy.pipeline.question import Question
 from proxy.rules.cache_control import ResponseDirectives
 from proxy.rules.cache_groups import group_tags
-from proxy.rules.cache_key import variant_key, variant_names
+from proxy.rules.cache_key import variant_names
 from proxy.rules.cache_rule import CacheRule
 from proxy.rules.cache_tags import tags_of
 from proxy.rules.conditions import rule_for
@@ -60,7 +60,7 @@ def judge_answer(
         kept.append((b"Date", formatdate(times.response_at, usegmt=True).encode()))
     entry = Entry(
         key=question.key,
-        variant=variant_key(names, request.fields, rule),
+        variant=question.variant(names),
         vary=names,
         status=response.status,
         reason=response.reason,

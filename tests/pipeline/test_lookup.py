@@ -579,3 +579,14 @@ async def test_what_can_be_stored_after_all_is_stored_again_before_long(
         await client.ask(GET)
     assert status_of(client.wire.send(GET)).startswith(b"proxyd; hit; ttl=")
     assert len(server.heads) == 4
+
+
+@pytest.mark.parametrize("name", [b"Range", b"If-None-Match", b"Cookie", b"X"])
+async def test_whatever_an_answer_varies_by_it_is_fetched_once(
+    server: Server, client: Client, name: bytes
+) -> None:
+    server.script = answering(answer(b"Cache-Control: public, max-age=60\r\nVary: " + name))
+    request = asking(b"Range: bytes=0-1", b'If-None-Match: "x"', b"Cookie: a=b", b"X: y")
+    for _ in range(2):
+        assert (await client.ask(request)).startswith(b"HTTP/1.1 206 ")
+    assert len(server.heads) == 1
