@@ -7,24 +7,24 @@ that can be kept. No I/O, no clock.
 
 from typing import Final, Generic, Protocol, TypeVar
 
-from cachetools import LRUCache
-
 # Varnish keeps its hit-for-miss objects for two minutes (builtin.vcl, vcl_backend_response).
 MARK_S: Final = 120.0
-# How often an answer for a marked key is looked at again, for one that could be kept.
+# How often an answer for a marked key is looked at again, for one that could be kept, and the disk
+# for one that another worker has kept.
 LOOK_S: Final = 1.0
 # Marks are for keys under load; 150 bytes each and the key.
 MAX_MARKS: Final = 16 * 1024
 
 
 class _Mark:
-    """When a mark ends, and when an answer is worth a look."""
+    """When a mark ends, and when an answer, and the disk, is worth a look."""
 
-    __slots__ = ("look_at", "until")
+    __slots__ = ("disk_at", "look_at", "until")
 
     def __init__(self, now: float) -> None:
         self.until = now + MARK_S
         self.look_at = now + LOOK_S
+        self.disk_at = now + LOOK_S
 
 
 class Flight(Protocol):
@@ -46,7 +46,7 @@ class Flights(Generic[FlightT]):
 
     def __init__(self) -> None:
         self._flights: dict[bytes, list[FlightT]] = {}
-        self._marks: LRUCache[bytes, _Mark] = LRUCache(MAX_MARKS)
+        self._marks: dict[bytes, _Mark] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._flights.values()))
@@ -69,7 +69,10 @@ class Flights(Generic[FlightT]):
 
     def mark(self, key: bytes, now: float) -> None:
         """Remember that an answer for `key` could not be kept."""
-        self._marks[key] = _Mark(now)
+        marks = self._marks
+        if key not in marks and len(marks) >= MAX_MARKS:
+            del marks[next(iter(marks))]
+        marks[key] = _Mark(now)
 
     def unmark(self, key: bytes) -> None:
         """Forget the mark: an answer could have been kept."""
@@ -79,6 +82,16 @@ class Flights(Generic[FlightT]):
         """Whether those who ask for `key` had better not wait for one another."""
         mark = self._marks.get(key)
         return mark is not None and now < mark.until
+
+    def not_on_disk(self, key: bytes, now: float) -> bool:
+        """Whether the disk had nothing for a marked key less than a second ago."""
+        mark = self._marks.get(key)
+        if mark is None:
+            return False
+        if now < mark.disk_at:
+            return True
+        mark.disk_at = now + LOOK_S
+        return False
 
     def worth_a_look(self, key: bytes, now: float) -> bool:
         """Whether to see if an answer for a marked key could be kept: once a second."""

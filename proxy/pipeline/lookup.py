@@ -37,6 +37,8 @@ def lookup(exchange: Exchange) -> Step | Wait | None:
     if type(held) is Variants:
         held = cache.chosen(held, question)
     if held is None:
+        if cache.flights.not_on_disk(question.key, now):
+            return missed(exchange, question, cache, None)
         found = cache.read_now(question.key, question)
         if isinstance(found, Later):
             return Wait(read(exchange, question, cache))
