@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from proxy.cache.entry import Entry
 from proxy.cache.growing import Growing
-from proxy.errors import ClientGoneError, HttpError
+from proxy.errors import ClientGoneError, HttpError, UpstreamTimeoutError
 from proxy.message import FieldLine, Fields, Response
 from proxy.pipeline.client_fields import client_fields
 from proxy.pipeline.engine import run
@@ -282,7 +282,12 @@ class Fetch:
         return waiting
 
     def _fail(self, failure: HttpError) -> None:
-        """Let everybody have the error, with no answer to give them."""
+        """Let everybody have the error, with no answer to give them.
+
+        What must be validated and cannot be is a 504. RFC 9111 §5.2.2.2.
+        """
+        if self.stale is not None and self.stale.must_revalidate:
+            failure = UpstreamTimeoutError(f"it must be validated, and cannot be: {failure}")
         for waiting in self._take_waiting():
             waiting.go_on(step_after(waiting.exchange, failure))
 

@@ -590,3 +590,16 @@ async def test_whatever_an_answer_varies_by_it_is_fetched_once(
     for _ in range(2):
         assert (await client.ask(request)).startswith(b"HTTP/1.1 206 ")
     assert len(server.heads) == 1
+
+
+async def test_what_must_be_validated_and_cannot_be_is_a_504(
+    server: Server, client: Client
+) -> None:
+    server.script = answering(answer(b"Cache-Control: max-age=60, must-revalidate"))
+    await client.ask(GET)
+    later(client, 70)
+    server.path.unlink()
+    for writer in server.writers:
+        writer.close()
+    await until(lambda: client.group.connections == 0)
+    assert (await client.ask(GET)).startswith(b"HTTP/1.1 504 ")
