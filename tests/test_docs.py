@@ -28,9 +28,8 @@ def test_every_test_that_the_table_names_is_there() -> None:
 
 
 def test_every_function_that_the_table_names_is_there() -> None:
-    known = set(
-        re.findall(r"(?:def|class) (\w+)|^\s*(\w+)(?:: [\w\[\], ]+)? = ", text_of("proxy"), re.MULTILINE)
-    )
+    defined = re.compile(r"(?:def|class) (\w+)|^\s*(\w+)(?:: [\w\[\], ]+)? = ", re.MULTILINE)
+    known = set(defined.findall(text_of("proxy")))
     names = {name for pair in known for name in pair if name}
     functions = {name.rpartition(".")[2] for name in named(2) if re.fullmatch(r"[\w/]+\.\w+", name)}
     assert functions <= names, functions - names
