@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from proxy.pipeline.site import Route, Site
     from proxy.upstream.response import UpstreamResponse
 
+# What the wire protocol of another worker has written, and that of this one writes again.
+_LENGTH = frozenset((b"content-length",))
+_LENGTH_AND_SERVER = frozenset((b"content-length", b"server"))
+
 
 def receive(exchange: Exchange) -> Step:
     """Take what an upstream has answered."""
@@ -47,7 +51,7 @@ def pass_on(exchange: Exchange, route: "Route", answer: "UpstreamResponse") -> P
         return known
     fields = answer.fields
     if route.inside:
-        lines = end_to_end(fields)
+        lines = end_to_end(fields, _LENGTH if exchange.site.pass_server else _LENGTH_AND_SERVER)
     else:
         lines = response_fields(fields, answer.minor_version, keep_server=exchange.site.pass_server)
     member = b""
