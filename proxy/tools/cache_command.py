@@ -145,6 +145,7 @@ def warm(
                 poor.append(warmed)
 
         counts = warming.warm(daemon, wanted, parallel, done)
+    daemon.close()
     for warmed in poor[:NAMED]:
         typer.echo(f"{warmed.outcome}: {warmed.url}: {warmed.detail}")
     if len(poor) > NAMED:

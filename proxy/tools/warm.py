@@ -59,6 +59,7 @@ class Daemon:
         self._listeners = [listener_of(url) for url in urls]
         self._headers = BROWSER | headers
         self._mine = threading.local()
+        self._open: list[http.client.HTTPConnection] = []
         # It is this machine's own daemon, and the name is of the site, not of the address.
         self._context = ssl.create_default_context()
         self._context.check_hostname = False
@@ -110,8 +111,14 @@ class Daemon:
                 held[known] = http.client.HTTPConnection(
                     listener.host, listener.port, timeout=_PATIENCE_S
                 )
+            self._open.append(held[known])
         found: http.client.HTTPConnection = held[known]
         return found
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in self._open:
+            connection.close()
 
 
 class NamedConnection(http.client.HTTPSConnection):
