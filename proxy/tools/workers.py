@@ -82,4 +82,9 @@ def _ask(path: Path, wanted: Wanted) -> Census | None:
         connection.close()
     if answered.status != 200:
         raise CommandError(f"the worker at {path} answered {answered.status}")
-    return _decode(answered.content)
+    try:
+        return _decode(answered.content)
+    except msgspec.DecodeError as error:
+        raise CommandError(
+            f"the worker at {path} does not answer as it should: {error}; is it of this version?"
+        ) from None
