@@ -96,13 +96,14 @@ class RequestBody(Protocol):
     """The content of a request, while it arrives and afterwards.
 
     `complete` is True once all of it is here; `length` in bytes is then known. `limit_bytes` is
-    set by the route before anybody reads. Iterating gives the content as it comes, or again from
-    the start when it was collected.
+    set by the route before anybody reads; `received` bytes have come. Iterating gives the content
+    as it comes, or again from the start when it was collected.
     """
 
     complete: bool
     length: int | None
     limit_bytes: int
+    received: int
 
     @property
     def trailers(self) -> Fields:

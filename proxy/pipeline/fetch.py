@@ -370,6 +370,7 @@ class Fetch:
     def _store(self, entry: Entry, response: Response) -> bool:
         """Keep the answer while all whom it is for get it."""
         self._cache.flights.unmark(self.key)
+        self._asker.site.cache_figures.stored += 1
         self._entry = entry
         now = monotonic()
         body = response.body

@@ -74,6 +74,8 @@ def decide(
     if verdict is Verdict.SERVE_AND_REFRESH and not cache.flights.of(question.key):
         Fetch(exchange, question, entry, cache_status.STALE, lookup).start()
     entry.hits += 1
+    if not exchange.inner:
+        exchange.site.cache_figures.stale += 1
     return serve(exchange, question, entry, now, cache_status.hit(entry.fresh_until - now))
 
 
@@ -93,6 +95,10 @@ def missed(
     if request.method == b"HEAD" or cache.flights.marked(question.key, now):
         return past(exchange, why)
     streaming, waiting = under_way(question, cache, now)
+    if not exchange.inner:
+        figures = exchange.site.cache_figures
+        figures.forward(why)
+        figures.collapsed += streaming is not None or waiting is not None
     if streaming is not None:
         return streaming.join(exchange, question)
     if waiting is None:
@@ -120,6 +126,8 @@ def under_way(question: Question, cache: Tiered, now: float) -> tuple[Fetch | No
 def past(exchange: Exchange, why: bytes) -> Step:
     """Forward a request that the cache has nothing to do with, and say why."""
     exchange.passed = why
+    if not exchange.inner:
+        exchange.site.cache_figures.forward(why)
     return forward
 
 

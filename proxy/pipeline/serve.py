@@ -45,12 +45,14 @@ def serve_hit(exchange: Exchange, question: Question, entry: Entry, now: float) 
     """Answer with a fresh entry; the answer of one second is made once."""
     if exchange.inner:
         return serve(exchange, question, entry, now, cache_status.hit(entry.fresh_until - now))
+    exchange.site.cache_figures.hits += 1
     age = int(now - entry.born_at)
     response = entry.response
     if response is None or entry.response_second != age:
         member = cache_status.hit(entry.fresh_until - entry.born_at - age)
         response = entry.response = whole(exchange, entry, age, member)
         entry.response_second = age
+        entry.not_modified = None
     return serve_as(exchange, question, entry, response)
 
 
@@ -115,7 +117,7 @@ def serve_part(exchange: Exchange, entry: Entry, response: Response) -> Step:
     request = exchange.request
     now = int(time())
     if evaluate_stored(request.fields, entry, now) is Outcome.NOT_MODIFIED:
-        exchange.response = not_modified(response)
+        exchange.response = same_as_held(entry, response)
         return respond
     if request.method == b"HEAD":
         exchange.response = response
@@ -132,6 +134,15 @@ def serve_part(exchange: Exchange, entry: Entry, response: Response) -> Step:
     else:
         exchange.response = part(entry, response, spans)
     return respond
+
+
+def same_as_held(entry: Entry, response: Response) -> Response:
+    """Return the 304 to `response`; that of one second is made once, as the answer itself is."""
+    if response is not entry.response:
+        return not_modified(response)
+    if entry.not_modified is None:
+        entry.not_modified = not_modified(response)
+    return entry.not_modified
 
 
 def not_modified(response: Response) -> Response:

@@ -5,6 +5,7 @@ Built by `compose` and never changed; a reload builds another one and swaps the 
 
 from typing import TYPE_CHECKING
 
+from proxy.observe.figures import CacheFigures, RouteFigures
 from proxy.pipeline.exchange import Step
 from proxy.rules.target import as_applications_see
 
@@ -27,7 +28,7 @@ class Route:
     `buffer_response` are in bytes (0: not buffered). `headers` replace those of the answer
     with the same names (`header_names`, lower case); `read_timeout_s` overrides the upstream's.
     With a `cache`, `bare` is the same route for what is fetched into it: as the upstream says it.
-    `inside` leads to another worker.
+    `inside` leads to another worker. `figures` counts what it answers, together with `bare`.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Route:
         "cache",
         "catalog",
         "exact",
+        "figures",
         "group",
         "header_names",
         "headers",
@@ -74,6 +76,7 @@ class Route:
         self.cache: CacheRule | None = None
         self.bare: Route | None = None
         self.inside = False
+        self.figures = RouteFigures()
 
     def holds(self, path: bytes) -> bool:
         """Whether `path`, as it is spelled, has the prefix that is cut off before it is used."""
@@ -99,11 +102,14 @@ class Site:
     contents that are too large for memory; `memory_spool_bytes` of an answer wait in memory for a
     slow client before the file begins. `cache` is there when a route has one, `siblings` when there
     are several workers. `purge_from` names who may purge it; with None, PURGE is any method.
+    `figures` counts the requests that no route is for, `cache_figures` what the cache does.
     """
 
     __slots__ = (
         "access_log",
         "cache",
+        "cache_figures",
+        "figures",
         "memory_spool_bytes",
         "pass_server",
         "purge_from",
@@ -129,6 +135,8 @@ class Site:
         self.trusted = trusted
         self.access_log = access_log
         self.cache: Tiered | None = None
+        self.figures = RouteFigures()
+        self.cache_figures = CacheFigures()
         self.siblings: Siblings | None = None
         self.purge_from: TrustedNetworks | None = None
         self.server_line = b"Server: proxyd\r\n" if server_header else b""

@@ -66,3 +66,4 @@ class Content:
     def __init__(self, length: int | None) -> None:
         self.length = length
         self.limit_bytes = 0
+        self.received = 0
