@@ -31,33 +31,48 @@ class Load:
         while not self.stopping.wait(THINK_S):
             for _ in range(ATTEMPTS):
                 try:
-                    if wire is None:
-                        wire = self.connect()
-                    wire.get(target, *(() if keep else ("Connection: close",)))
-                    message = wire.message()
-                except (OSError, EOFError) as error:
-                    if wire is not None:
-                        if wire.held:
-                            self.failures.append(f"{target} was cut off: {error!r}")
-                        wire.close()
-                        wire = None
-                    self.repeated += 1
-                else:
-                    self.note(target, message)
-                    if message.get("connection") == "close":
-                        wire.close()
-                        wire = None
+                    wire = wire or self.connect()
+                    message = self.ask_once(wire, target, keep)
                     break
+                except (OSError, EOFError):
+                    self.repeated += 1
+                    drop(wire)
+                    wire = None
             else:
                 self.failures.append(f"{target} was never answered")
-        if wire is not None:
-            wire.close()
+                return
+            self.note(target, message)
+            if message is None or message.get("connection") == "close":
+                drop(wire)
+                wire = None
+        drop(wire)
 
-    def note(self, target: str, message: Message) -> None:
+    def ask_once(self, wire: Wire, target: str, keep: bool) -> Message | None:
+        """Return the answer, None for one that is malformed; raises OSError, EOFError."""
+        wire.get(target, *(() if keep else ("Connection: close",)))
+        try:
+            return wire.message()
+        except AssertionError as error:
+            self.failures.append(f"{target}: {error}")
+            return None
+        except (OSError, EOFError) as error:
+            if wire.held:
+                self.failures.append(f"{target} was cut off: {error!r}")
+            raise
+
+    def note(self, target: str, message: Message | None) -> None:
         """Count an answer, and look whether it is the right one."""
+        if message is None:
+            return
         self.answers[message.status] += 1
         if message.status != 200 or not message.body:
             self.failures.append(f"{target}: {message.start} {message.body[:200]!r}")
+
+
+def drop(wire: Wire | None) -> None:
+    """End a connection; the next request opens another one."""
+    if wire is not None:
+        wire.close()
 
 
 @contextmanager
