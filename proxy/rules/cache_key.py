@@ -135,10 +135,10 @@ def variant_names(
 ) -> tuple[bytes, ...] | None:
     """Return the names of the request fields by which an answer is told apart; None for `*`.
 
-    Those of Vary, and Cookie unless the answer itself says that it is for all: by `public`, by
-    `s-maxage`, or in a field that is for shared caches only (RFC 9213). max-age alone is often
-    meant for the browser, and a lifetime from a rule says nothing about whom it is for. The
-    standard permits every reuse and demands none (RFC 9111 §4). What `ignore` permits to store
+    Those of Vary, and Authorization and Cookie unless the answer itself says that it is for all: by
+    `public`, by `s-maxage`, or in a field that is for shared caches only (RFC 9213). max-age alone
+    is often meant for the browser, and a lifetime from a rule says nothing about whom it is for.
+    The standard permits every reuse and demands none (RFC 9111 §4). What `ignore` permits to store
     despite Authorization (§3.5) is only for those who send the same.
     """
     names = vary_names(fields, rule.ignore)
@@ -147,7 +147,7 @@ def variant_names(
     if names is None:
         return None
     for_all = directives.public or directives.s_maxage is not None or directives.targeted
-    implied: tuple[bytes, ...] = () if for_all else (b"cookie",)
+    implied: tuple[bytes, ...] = () if for_all else (b"authorization", b"cookie")
     if b"authorization" in rule.ignore and not directives.shared:
         implied = (b"authorization", *implied)
     return tuple(sorted({*names, *implied})) if implied else names
