@@ -39,7 +39,8 @@ class Entry:
     `size_bytes` is the length of the content, `cost_bytes` what the entry takes in memory, all in.
     `purge_seq` is the newest purge that the entry has been compared with. `ranges` are the parts
     that are here when `complete` is False. `touch_at` belongs to the memory store: from then on a
-    use is worth telling it. `response` and `response_second` belong to the lookup step.
+    use is worth telling it. `response`, `not_modified`, `response_second` and `response_route`
+    belong to the lookup step.
     """
 
     __slots__ = (
@@ -56,12 +57,14 @@ class Entry:
         "last_modified",
         "must_revalidate",
         "no_cache",
+        "not_modified",
         "purge_seq",
         "ranges",
         "reason",
         "request_at",
         "response",
         "response_at",
+        "response_route",
         "response_second",
         "sie_until",
         "size_bytes",
@@ -123,7 +126,9 @@ class Entry:
         self.hits = 0
         self.touch_at = 0.0
         self.response: Response | None = None
+        self.not_modified: Response | None = None
         self.response_second = 0
+        self.response_route: object = None
         self.set_fields(fields)
 
     def set_fields(self, fields: Fields) -> None:

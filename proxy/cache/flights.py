@@ -2,7 +2,8 @@
 
 And which keys had an answer that could not be kept: those who ask for one of them do not wait for
 one another (what Varnish calls hit-for-miss), until the time of its mark is over or an answer comes
-that can be kept. No I/O, no clock.
+that can be kept. A mark is for one variant, as in Varnish: that the page of somebody who has signed
+in is their own does not keep those who have not from sharing theirs. No I/O, no clock.
 """
 
 from typing import Final, Generic, Protocol, TypeVar
@@ -12,7 +13,7 @@ MARK_S: Final = 120.0
 # How often an answer for a marked key is looked at again, for one that could be kept, and the disk
 # for one that another worker has kept.
 LOOK_S: Final = 1.0
-# Marks are for keys under load; 150 bytes each and the key.
+# Marks are for keys under load; 200 bytes each, the key and the variant.
 MAX_MARKS: Final = 16 * 1024
 
 
@@ -27,6 +28,13 @@ class _Mark:
         self.disk_at = now + LOOK_S
 
 
+class Selector(Protocol):
+    """A request, as far as it selects among the variants of an answer."""
+
+    def variant(self, names: tuple[bytes, ...]) -> bytes:
+        """Return what its fields come to in `names`; see `cache_key.variant_key`."""
+
+
 class Flight(Protocol):
     """One request to the upstream, and the answer while it comes."""
 
@@ -37,16 +45,20 @@ class Flight(Protocol):
 
 
 FlightT = TypeVar("FlightT", bound=Flight)
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Flights(Generic[FlightT]):
     """The flights of one worker by key, and the marks."""
 
-    __slots__ = ("_flights", "_marks")
+    __slots__ = ("_flights", "_marks", "_names")
 
     def __init__(self) -> None:
         self._flights: dict[bytes, list[FlightT]] = {}
-        self._marks: dict[bytes, _Mark] = {}
+        # Of each key, the names by which its marks are told apart; then, by key and variant, these.
+        self._names: dict[bytes, tuple[bytes, ...]] = {}
+        self._marks: dict[tuple[bytes, bytes], _Mark] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._flights.values()))
@@ -67,25 +79,32 @@ class Flights(Generic[FlightT]):
             if not held:
                 del self._flights[flight.key]
 
-    def mark(self, key: bytes, now: float) -> None:
-        """Remember that an answer for `key` could not be kept."""
-        marks = self._marks
-        if key not in marks and len(marks) >= MAX_MARKS:
-            del marks[next(iter(marks))]
-        marks[key] = _Mark(now)
+    def names(self, key: bytes) -> tuple[bytes, ...]:
+        """Return the names of the fields by which the marks of `key` are told apart."""
+        return self._names.get(key, ())
 
-    def unmark(self, key: bytes) -> None:
+    def mark(self, key: bytes, names: tuple[bytes, ...], selector: Selector, now: float) -> None:
+        """Remember that an answer could not be kept, which told requests apart by `names`."""
+        _put(self._names, key, names)
+        _put(self._marks, (key, selector.variant(names)), _Mark(now))
+
+    def unmark(self, key: bytes, selector: Selector) -> None:
         """Forget the mark: an answer could have been kept."""
-        self._marks.pop(key, None)
+        if key in self._names:
+            self._marks.pop((key, selector.variant(self._names[key])), None)
 
-    def marked(self, key: bytes, now: float) -> bool:
-        """Whether those who ask for `key` had better not wait for one another."""
-        mark = self._marks.get(key)
+    def _mark_of(self, key: bytes, selector: Selector) -> _Mark | None:
+        names = self._names.get(key)
+        return None if names is None else self._marks.get((key, selector.variant(names)))
+
+    def marked(self, key: bytes, selector: Selector, now: float) -> bool:
+        """Whether those who ask for the same had better not wait for one another."""
+        mark = self._mark_of(key, selector)
         return mark is not None and now < mark.until
 
-    def not_on_disk(self, key: bytes, now: float) -> bool:
-        """Whether the disk had nothing for a marked key less than a second ago."""
-        mark = self._marks.get(key)
+    def not_on_disk(self, key: bytes, selector: Selector, now: float) -> bool:
+        """Whether the disk had nothing for what is marked less than a second ago."""
+        mark = self._mark_of(key, selector)
         if mark is None:
             return False
         if now < mark.disk_at:
@@ -93,10 +112,17 @@ class Flights(Generic[FlightT]):
         mark.disk_at = now + LOOK_S
         return False
 
-    def worth_a_look(self, key: bytes, now: float) -> bool:
-        """Whether to see if an answer for a marked key could be kept: once a second."""
-        mark = self._marks.get(key)
+    def worth_a_look(self, key: bytes, selector: Selector, now: float) -> bool:
+        """Whether to see if an answer for what is marked could be kept: once a second."""
+        mark = self._mark_of(key, selector)
         if mark is None or now < mark.look_at:
             return False
         mark.look_at = now + LOOK_S
         return True
+
+
+def _put(table: dict[K, V], key: K, value: V) -> None:
+    """Put it into a table of MAX_MARKS, in place of what was put there first."""
+    if key not in table and len(table) >= MAX_MARKS:
+        del table[next(iter(table))]
+    table[key] = value

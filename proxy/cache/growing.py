@@ -1,18 +1,20 @@
 """A body that is kept while it streams: one source, any number of readers at any time.
 
     upstream ──feed──→ pieces ──→ readers that are here
-                │         └─────→ a reader that comes later: what is kept first, then as it comes
+                │         └─────→ readers that come later, or are slow: what is kept first
                 ├──→ memory, up to `limit_bytes` ──finish──→ the content of an entry
                 └──→ a writer of the store, for more than that: what it has on the disk is dropped
-                     here, and read from there by who comes later
+                     here, and read from there by who needs it
 
-A reader that pauses holds the source back, as a disk does that is behind; so a spool stands behind
-each reader that is slow.
+A reader that pauses falls behind, and reads what is kept when it goes on; so nobody waits for
+somebody slower. The source is held back only where it would be for nobody: all who read pause, the
+disk is behind, or nothing is kept and one of them pauses.
 """
 
 from collections import deque
 from collections.abc import Callable
 
+from proxy.cache.entry import Entry
 from proxy.cache.store import Writer
 from proxy.errors import ClientGoneError, StoredContentError
 from proxy.message import Consumer, Fields, Source
@@ -33,12 +35,15 @@ class Growing:
     """The Consumer of the upstream's body.
 
     `keeping` is True while all of it can still be had; `writer` is who has what memory has not.
+    `beginning` is what had come into memory when the source broke off.
     """
 
     __slots__ = (
         "_base",
         "_begin",
         "_behind",
+        "_committing",
+        "_deserted",
         "_largest_bytes",
         "_limit_bytes",
         "_on_end",
@@ -46,6 +51,8 @@ class Growing:
         "_pieces",
         "_readers",
         "_source",
+        "_started",
+        "beginning",
         "ended",
         "error",
         "keeping",
@@ -71,6 +78,7 @@ class Growing:
         self.error: Exception | None = None
         self.trailers: Fields | None = None
         self.writer: Writer | None = None
+        self.beginning = b""
         self._source = source
         self._limit_bytes = limit_bytes
         self._largest_bytes = limit_bytes if largest_bytes is None else largest_bytes
@@ -79,20 +87,49 @@ class Growing:
         self._pieces: deque[bytes] = deque()
         self._base = 0  # where the first piece begins
         self._readers: list[Reader] = []
+        self._started = False
+        self._deserted = False  # somebody wanted it, and left before it began
         self._paused = False
         self._behind = False  # the writer wants a pause
+        self._committing = False  # what the writer has cannot be read back just now
         if source.length is not None and source.length > limit_bytes:
             self._outgrow(source.length)
 
     def start(self) -> None:
-        """Begin to take it from the source."""
-        self._source.start(self)
+        """Begin to take it from the source, unless all whom it was for have left."""
+        self._started = True
+        is_for_nobody = self._deserted and not self.worth_finishing()
+        if not self._readers and (is_for_nobody or not self.keeping):
+            self.cancel()
+        else:
+            self._source.start(self)
 
-    def reader(self) -> "Reader":
-        """Return a source of all of it; only while `keeping`, or before anything came."""
-        reader = Reader(self)
+    def reader(self, span: Span | None = None) -> "Reader":
+        """Return a source of `span`, of all of it for None; only while it can be joined."""
+        reader = Reader(self, span)
         self._readers.append(reader)
         return reader
+
+    def may_be_joined(self) -> bool:
+        """Whether all of it can be had by somebody who comes now."""
+        return self.keeping and (self.writer is None or not self.writer.gave_up)
+
+    def to_commit(self) -> Writer | None:
+        """Return the writer that has all of it, once it has ended well."""
+        return self.writer if self.keeping and self.ended and self.error is None else None
+
+    async def commit(self) -> Entry | None:
+        """Have the writer make it an entry; None when there is none, or it could not."""
+        writer = self.to_commit()
+        if writer is None:
+            return None
+        self._committing = True
+        try:
+            return await writer.commit(self.trailers)
+        finally:
+            self._committing = False
+            for reader in list(self._readers):
+                reader.go_on()
 
     def worth_finishing(self) -> bool:
         """Whether to go on although nobody reads it: at least half of it is here, or nearly all."""
@@ -117,12 +154,13 @@ class Growing:
             if self.writer is None and self.size_bytes > self._limit_bytes:
                 self._outgrow(self.size_bytes)
             elif self.size_bytes > self._largest_bytes:
-                self._keep_nothing()
+                self.keeping = False
             elif self.writer is not None:
                 self._write(data)
         for reader in list(self._readers):
             reader.push(data)
         self._forget()
+        self.steer()
 
     def finish(self, trailers: Fields | None) -> None:
         """All of it is here."""
@@ -137,14 +175,17 @@ class Growing:
             reader.end()
 
     def abort(self, error: Exception) -> None:
-        """The source broke off: nothing of it is kept."""
+        """The source broke off: as a whole, nothing of it is kept."""
         self.ended = True
         self.error = error
-        self._keep_nothing()
+        if self.keeping and self.writer is None:
+            self.beginning = b"".join(self._pieces)
+        self.keeping = False
         self._pieces.clear()
         self._on_end(None, None)
         for reader in list(self._readers):
             reader.end()
+        self._forget()
 
     # Between the two.
 
@@ -153,16 +194,9 @@ class Growing:
         if size_bytes <= self._largest_bytes and self._begin is not None:
             self.writer = self._begin(self._drained)
         if self.writer is None:
-            self._keep_nothing()
-            return
+            self.keeping = False
         for piece in list(self._pieces):
             self._write(piece)
-
-    def _keep_nothing(self) -> None:
-        self.keeping = False
-        writer, self.writer = self.writer, None
-        if writer is not None:
-            writer.abandon()
 
     def _write(self, data: bytes) -> None:
         writer = self.writer
@@ -170,7 +204,6 @@ class Growing:
             return
         if not writer.write(data):
             self._behind = True
-            self.steer()
         if writer.gave_up:
             self.writer, self.keeping = None, False
 
@@ -180,17 +213,19 @@ class Growing:
         self.steer()
 
     def _forget(self) -> None:
-        """Drop what nobody needs from memory any more."""
-        if not self.keeping:
-            if all(reader.live for reader in self._readers):
-                self._base = self.size_bytes
-                self._pieces.clear()
-            return
-        if self.writer is None:
-            return
-        written = self.writer.written_bytes
+        """Drop what nobody needs any more: from memory, and of a writer that keeps nothing."""
+        writer = self.writer
+        if self.keeping:
+            needed_from = 0 if writer is None else writer.written_bytes
+        else:
+            needed_from = min([reader.at for reader in self._readers], default=self.size_bytes)
+            if writer is not None and needed_from >= self._base:
+                self.writer = None
+                writer.abandon()
+            elif writer is not None:
+                needed_from = self._base
         pieces = self._pieces
-        while pieces and self._base + len(pieces[0]) <= written:
+        while pieces and self._base + len(pieces[0]) <= needed_from:
             self._base += len(pieces.popleft())
 
     def from_memory(self, at: int) -> list[bytes] | None:
@@ -205,28 +240,36 @@ class Growing:
             begins += len(piece)
         return found
 
-    def from_disk(self, at: int) -> tuple[Source, int] | None:
-        """Return a source of what the writer has from `at` on, and where that ends."""
-        if self.writer is None:
+    def from_disk(self, at: int) -> Source | None:
+        """Return a source of what the writer has from `at` on."""
+        if self.writer is None or self.writer.gave_up:
             return None
-        stop = self.writer.written_bytes
         try:
-            return self.writer.read_back(Span(at, stop)), stop
+            return self.writer.read_back(Span(at, self.writer.written_bytes))
         except StoredContentError:
             return None
 
-    def leave(self, reader: "Reader") -> None:
-        """A reader has gone."""
-        if reader in self._readers:
-            self._readers.remove(reader)
-        if not self._readers and not self.ended and not self.worth_finishing():
-            self.cancel()
-        else:
-            self.steer()
+    def is_committing(self) -> bool:
+        """Whether what the disk has cannot be read now; readers are told to go on afterwards."""
+        return self._committing
+
+    def leave(self, reader: "Reader", *, satisfied: bool = False) -> None:
+        """A reader has gone; one that has what it wanted leaves the rest to the store."""
+        if reader not in self._readers:
+            return
+        self._readers.remove(reader)
+        if not self._readers and not self.ended and not (satisfied and self.keeping):
+            if not self._started:
+                self._deserted = True
+            elif not self.worth_finishing():
+                self.cancel()
+                return
+        self._forget()
+        self.steer()
 
     def steer(self) -> None:
-        """Hold the source back while a reader, or the disk, cannot take more."""
-        paused = self._behind or any(reader.paused for reader in self._readers)
+        """Hold the source back, or let it go on."""
+        paused = self._behind or self._is_for_nobody()
         if paused != self._paused and not self.ended:
             self._paused = paused
             if paused:
@@ -234,25 +277,40 @@ class Growing:
             else:
                 self._source.resume()
 
+    def _is_for_nobody(self) -> bool:
+        readers = self._readers
+        if not self.keeping:  # what one of them does not take waits in memory
+            return any(reader.paused or not reader.live for reader in readers)
+        return self.writer is not None and bool(readers) and all(each.paused for each in readers)
+
 
 class Reader:
-    """A Source of a growing body, for one client.
+    """A Source of a growing body, or of one span of it, for one client.
 
     `live` says that it has all that came so far, and gets the rest as it comes. Until then it reads
-    what is kept: from the disk first, then from memory. `paused` holds the body's source back.
+    what is kept: from the disk first, then from memory. `at` is where it reads next.
     """
 
-    __slots__ = ("_at", "_consumer", "_from_disk", "_growing", "_stop", "length", "live", "paused")
+    __slots__ = (
+        "_consumer",
+        "_disk",
+        "_growing",
+        "_stop",
+        "at",
+        "length",
+        "live",
+        "paused",
+    )
 
-    def __init__(self, growing: Growing) -> None:
-        self.length = growing.length
+    def __init__(self, growing: Growing, span: Span | None) -> None:
+        self.length = growing.length if span is None else span.stop - span.first
+        self.at = 0 if span is None else span.first
         self.live = False
         self.paused = False
+        self._stop = None if span is None else span.stop
         self._growing = growing
         self._consumer: Consumer | None = None
-        self._from_disk: Source | None = None
-        self._at = 0
-        self._stop = 0
+        self._disk: Source | None = None
 
     def start(self, consumer: Consumer) -> None:
         """Push what is here, and the rest as it comes."""
@@ -260,95 +318,118 @@ class Reader:
         self._catch_up()
 
     def pause(self) -> None:
-        """Hold back what this reader reads from."""
-        if self._from_disk is not None:
-            self._from_disk.pause()
-        elif self.live:
-            self.paused = True
-            self._growing.steer()
+        """Take no more for now."""
+        self.paused = True
+        if self._disk is not None:
+            self._disk.pause()
+        self._growing.steer()
 
     def resume(self) -> None:
-        """Let it come again."""
-        if self._from_disk is not None:
-            self._from_disk.resume()
-        elif self.paused:
-            self.paused = False
-            self._growing.steer()
+        """Go on after `pause`."""
+        self.paused = False
+        if self._disk is not None:
+            self._disk.resume()
+        else:
+            self.go_on()
+        self._growing.steer()
+
+    def go_on(self) -> None:
+        """Read on, if there is something to be read and nothing in the way."""
+        if self._consumer is not None and not (self.live or self.paused or self._disk is not None):
+            self._catch_up()
 
     def cancel(self) -> None:
         """Take no more."""
-        self._consumer = None
-        self.paused = False
-        source, self._from_disk = self._from_disk, None
-        if source is not None:
-            source.cancel()
+        self._let_go()
         self._growing.leave(self)
 
     def push(self, data: bytes) -> None:
-        """Take the next piece, if this one has all that came before it."""
-        if self.live and self._consumer is not None:
-            self._consumer.feed(data)
+        """Take the piece that has come, if this one has all that came before it."""
+        if self.live and self.paused:
+            self.live = False
+        elif self.live:
+            self._give(data[max(0, self.at - (self._growing.size_bytes - len(data))) :])
 
     def end(self) -> None:
         """Learn that the body has ended, one way or the other."""
-        if self._consumer is not None and (self.live or self._growing.error is not None):
-            self._end()
-
-    def _end(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        source, self._from_disk = self._from_disk, None
-        if source is not None:
-            source.cancel()
-        growing = self._growing
-        growing.leave(self)
+        error = self._growing.error
+        if error is None and not self.live:
+            return  # there is more to be read
+        consumer = self._let_go()
+        self._growing.leave(self)
         if consumer is None:
             return
-        if growing.error is not None:
-            consumer.abort(growing.error)
+        if error is not None:
+            consumer.abort(error)
         else:
-            consumer.finish(growing.trailers)
+            consumer.finish(self._growing.trailers if self._stop is None else None)
+
+    def _let_go(self) -> Consumer | None:
+        consumer, self._consumer = self._consumer, None
+        source, self._disk = self._disk, None
+        self.paused = False
+        if source is not None:
+            source.cancel()
+        return consumer
+
+    def _give(self, data: bytes) -> None:
+        """Pass on what lies in the span; behind its end nothing is needed any more."""
+        consumer, stop = self._consumer, self._stop
+        if stop is not None:
+            data = data[: max(0, stop - self.at)]
+        if consumer is None or not data:
+            return
+        self.at += len(data)
+        consumer.feed(data)
+        if self.at == stop and self._consumer is consumer:
+            self._let_go()
+            self._growing.leave(self, satisfied=True)
+            consumer.finish(None)
 
     def _catch_up(self) -> None:
         """Push what is in memory from here on, or have the disk push what is there."""
         growing = self._growing
         if growing.error is not None:
-            self._end()
+            self.end()
             return
-        pieces = growing.from_memory(self._at)
+        pieces = growing.from_memory(self.at)
         if pieces is None:
-            found = growing.from_disk(self._at)
-            if found is None:
-                growing.leave(self)
-                if self._consumer is not None:
-                    self._consumer.abort(ClientGoneError("what came before is not kept"))
-                return
-            self._from_disk, self._stop = found
-            self._from_disk.start(self)
+            self._read_disk()
             return
-        self.live = True
         for data in pieces:
-            if self._consumer is not None:
-                self._consumer.feed(data)
-        if growing.ended:
+            if self.paused or self._consumer is None:
+                return
+            self._give(data)
+        self.live = True
+        if growing.ended and self._consumer is not None:
             self.end()
 
     # From the disk.
 
+    def _read_disk(self) -> None:
+        if self._growing.is_committing():
+            return
+        self._disk = source = self._growing.from_disk(self.at)
+        if source is None:
+            self.abort(StoredContentError("what came before is not kept"))
+        else:
+            if self.paused:
+                source.pause()
+            source.start(self)
+
     def feed(self, data: bytes) -> None:
         """Pass on what was read."""
-        if self._consumer is not None:
-            self._consumer.feed(data)
+        self._give(data)
 
     def finish(self, trailers: Fields | None) -> None:
         """All that was written then has been read; there may be more by now."""
-        self._from_disk = None
-        self._at = self._stop
-        self._catch_up()
+        self._disk = None
+        self.go_on()
 
     def abort(self, error: Exception) -> None:
         """The disk has failed, or lies."""
-        self._from_disk = None
-        consumer, self._consumer = self._consumer, None
+        self._disk = None
+        consumer = self._let_go()
         self._growing.leave(self)
         if consumer is not None:
             consumer.abort(error)

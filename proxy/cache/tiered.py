@@ -8,17 +8,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from proxy.cache.entry import Entry
-from proxy.cache.flights import Flights
+from proxy.cache.flights import Flights, Selector
 from proxy.cache.memory import MemoryStore, Variants
 from proxy.cache.purges import Kind, Verdict
 from proxy.cache.store import Later, Marker, Store, Writer
-
-
-class Selector(Protocol):
-    """A request, as far as it selects among the variants of an answer."""
-
-    def variant(self, names: tuple[bytes, ...]) -> bytes:
-        """Return what its fields come to in `names`; see `cache_key.variant_key`."""
 
 
 class Purges(Protocol):
@@ -32,6 +25,9 @@ class Purges(Protocol):
 
         A soft purge makes it stale, an invalidation makes it need validation.
         """
+
+    def verdict(self, entry: Entry) -> Verdict:
+        """Say what the purges since the last time mean for `entry`, once."""
 
     def add(self, kind: Kind, mode: Verdict, argument: bytes = b"") -> object:
         """Purge; in effect on every worker when this returns. Raises PurgeError."""
@@ -53,6 +49,10 @@ class NoPurges:
     def apply(self, entry: Entry, now: float) -> bool:
         """Nothing happens to it."""
         return True
+
+    def verdict(self, entry: Entry) -> Verdict:
+        """Nothing happens to it."""
+        return Verdict.NOTHING
 
     def add(self, kind: Kind, mode: Verdict, argument: bytes = b"") -> None:
         """There is nobody to remember it."""
@@ -85,12 +85,13 @@ class Tiered:
         self.flights: Flights[Any] = Flights()
 
     def chosen(self, held: Variants, selector: Selector) -> Entry | None:
-        """Choose of several entries in memory the one for a request. RFC 9111 §4.1."""
+        """Choose of several entries in memory the newest that fits a request. RFC 9111 §4.1."""
+        newest: Entry | None = None
         for names, entries in held.lists:
             entry = entries.get(selector.variant(names))
             if entry is not None:
-                return entry
-        return None
+                newest = newer(entry, newest)
+        return newest
 
     def unpurged(self, entry: Entry, now: float) -> bool:
         """Compare `entry` with the purges that are newer than it; False when it had to go."""
@@ -98,6 +99,15 @@ class Tiered:
             return True
         self.memory.remove(entry)
         return False
+
+    def purged_since(self, entry: Entry) -> bool:
+        """Whether a purge is about `entry` that it has not been compared with; it still is not."""
+        since = entry.purge_seq
+        if since == self.purges.current():
+            return False
+        verdict = self.purges.verdict(entry)
+        entry.purge_seq = since
+        return verdict is not Verdict.NOTHING
 
     def keep(self, entry: Entry) -> None:
         """Store an entry whose content is in memory, or the new head of one that is stored."""
@@ -127,13 +137,15 @@ class Tiered:
             return None
         found = self.disk.read_now(key)
         if isinstance(found, Marker):
+            newest: Entry | None = None
             for names in found.lists:
-                found = self.disk.read_now(key, selector.variant(names))
-                if found is not None:
-                    break
-        if found is None or isinstance(found, Later):
-            return found
-        return None if isinstance(found, Marker) else self._raise(found)
+                one = self.disk.read_now(key, selector.variant(names))
+                if isinstance(one, Later):
+                    return one
+                if isinstance(one, Entry):
+                    newest = newer(one, newest)
+            found = newest
+        return self._raise(found) if isinstance(found, Entry) else found
 
     async def read(self, key: bytes, selector: Selector) -> Entry | None:
         """Look on the disk."""
@@ -141,23 +153,41 @@ class Tiered:
             return None
         found = await self.disk.read(key)
         if isinstance(found, Marker):
+            newest: Entry | None = None
             for names in found.lists:
-                found = await self.disk.read(key, selector.variant(names))
-                if found is not None:
-                    break
-        return self._raise(found) if isinstance(found, Entry) else None
+                one = await self.disk.read(key, selector.variant(names))
+                if isinstance(one, Entry):
+                    newest = newer(one, newest)
+            found = newest
+        return None if found is None else self._raise(found)
+
+    def holds_whole(self, entry: Entry) -> bool:
+        """Whether memory has a complete answer in the place of `entry`."""
+        held = self._held_like(entry)
+        return held is not None and held.complete
+
+    def _held_like(self, entry: Entry) -> Entry | None:
+        held = self.memory.get(entry.key)
+        if isinstance(held, Variants):
+            return dict(held.lists).get(entry.vary, {}).get(entry.variant)
+        return held if held is not None and held.vary == entry.vary else None
 
     def expected(self, key: bytes, selector: Selector) -> tuple[tuple[bytes, ...], bytes]:
-        """Say which variant an answer for `key` is likely to be, by the newest Vary known."""
+        """Say which variant an answer for `key` is likely to be, by the newest Vary known.
+
+        By the names, too, of what could not be kept: those who differ in them do not wait together.
+        """
         held = self.get(key)
+        names: tuple[bytes, ...] = ()
         if isinstance(held, Variants):
             names = held.lists[0][0]
-            return names, selector.variant(names)
-        for flight in reversed(self.flights.of(key)):
-            names = flight.vary()
-            if names:
-                return names, selector.variant(names)
-        return (), b""
+        else:
+            flights = self.flights.of(key)
+            names = next((found for it in reversed(flights) if (found := it.vary())), ())
+        marked = self.flights.names(key)
+        if marked and marked != names:
+            names = tuple(sorted({*names, *marked}))
+        return names, selector.variant(names)
 
     def siblings(self, entry: Entry) -> list[Entry]:
         """Return the entries of one key, `entry` first: all of them may be validated at once."""
@@ -166,6 +196,17 @@ class Tiered:
         return [entry, *(other for other in others if other is not entry)]
 
     def _raise(self, entry: Entry) -> Entry:
-        """Keep in memory what was found on the disk: its content, or where that is."""
+        """Keep in memory what was found on the disk: its content, or where that is.
+
+        While a thread read it, a newer one may have come.
+        """
+        held = self._held_like(entry)
+        if held is not None and newer(entry, held) is held:
+            return held
         self.memory.put(entry)
         return entry
+
+
+def newer(one: Entry, other: Entry | None) -> Entry:
+    """Return the one whose answer came last. RFC 9111 §4."""
+    return one if other is None or one.response_at > other.response_at else other

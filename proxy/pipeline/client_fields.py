@@ -15,22 +15,24 @@ def client_fields(
     member: bytes,
     age: int | None = None,
     *,
-    tags: bool = False,
+    inner: bool = False,
 ) -> list[FieldLine]:
     """Return `lines` with the route's own fields, and what the cache has to say.
 
     `member` goes behind the other caches' in Cache-Status (RFC 9211 §2), if there is one; `age`
-    replaces Age. Tags are for caches, and stay here unless the route passes them on, or `tags` says
-    that it is another worker who asks.
+    replaces Age. Tags are for caches, and stay here unless the route passes them on. Another
+    worker, who asks for a client of its own (`inner`), gets all as it came: it decides by that what
+    to store, and puts the route's own fields to it itself.
     """
-    names = route.header_names
+    names: frozenset[bytes] = frozenset() if inner else route.header_names
     if member:
         existing = b", ".join([value for name, value in lines if name.lower() == b"cache-status"])
         names |= _OURS if age is None else _OURS_AND_AGE
-        if route.cache is not None and not route.cache.pass_tags and not tags:
+        if route.cache is not None and not route.cache.pass_tags and not inner:
             names |= TAG_FIELDS
     lines = [line for line in lines if line[0].lower() not in names] if names else list(lines)
-    lines += route.headers
+    if not inner:
+        lines += route.headers
     if member:
         if age is not None:
             lines.append((b"Age", b"%d" % age))

@@ -3,8 +3,9 @@
     lookup ──miss, stale──→ Fetch ──→ its own exchange: forward → receive → respond
                               │                                       │
       client 1 (asked first) ─┤   ┌──────────── send ─────────────────┘
-      client 2 ───────────────┤   ├─ may be stored ──→ entry ──→ all of them, as it streams
+      client 2 ───────────────┤   ├─ may be stored ──→ Arrival ──→ all of them, as it streams
       client 3 ───────────────┘   ├─ 304 ──→ the entry is fresh again ──→ all of them
+                                  ├─ 206 ──→ the rest of what broke off before ──→ as above
                                   ├─ an error, and stale is better ──→ the stale entry, all of them
                                   └─ is one client's own ──→ client 1; the others ask by themselves
 
@@ -17,80 +18,54 @@ from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from proxy.cache.entry import Entry
-from proxy.cache.growing import Growing
-from proxy.errors import ClientGoneError, HttpError, UpstreamTimeoutError
+from proxy.errors import HttpError, UpstreamTimeoutError
 from proxy.message import FieldLine, Fields, Response
-from proxy.pipeline.client_fields import client_fields
+from proxy.pipeline.arrival import Arrival
+from proxy.pipeline.completing import completed, rest_fields
 from proxy.pipeline.engine import run
 from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.fail import step_after
+from proxy.pipeline.fetched import cookies_of, drop, own_error, unrelayed, with_fields
 from proxy.pipeline.forward import forward
 from proxy.pipeline.question import Question, fetching
-from proxy.pipeline.receive import spooled
 from proxy.pipeline.respond import respond
-from proxy.pipeline.serve import serve, serve_as, whole
+from proxy.pipeline.serve import serve, whole
 from proxy.pipeline.sibling import asked_inside
 from proxy.pipeline.site import Route
-from proxy.pipeline.store import Times, judge_answer, refreshed
-from proxy.pipeline.stream import serve_growing
+from proxy.pipeline.store import Judged, Times, judge_answer, refreshed
+from proxy.pipeline.waiting import Waiting
 from proxy.rules import cache_status
 from proxy.rules.reuse import ERROR_STATUSES, may_serve_on_error
+from proxy.rules.storing import AUTHORIZATION
 from proxy.rules.validation import conditional_fields, select_validated
 
 if TYPE_CHECKING:
     from proxy.cache.tiered import Tiered
 
 
-class Waiting:
-    """A client that waits for a fetch; stands in for the task of its exchange."""
-
-    __slots__ = ("exchange", "fetch", "question")
-
-    def __init__(self, exchange: Exchange, question: Question, fetch: "Fetch") -> None:
-        self.exchange = exchange
-        self.question = question
-        self.fetch = fetch
-
-    def go_on(self, step: Step) -> None:
-        """Leave the fetch, and take the exchange from `step` on."""
-        if self.exchange.task is self:
-            self.exchange.task = None
-            run(self.exchange, step)
-
-    def cancel(self) -> None:
-        """The client has left."""
-        if self.exchange.task is self:
-            self.exchange.task = None
-            self.fetch.left(self)
-            run(self.exchange, step_after(self.exchange, ClientGoneError("the client left")))
-
-
 class Fetch:
     """Implements `exchange.Sink` for the exchange of a fetch, and `flights.Flight`.
 
-    Asks as `asker` does. `stale` is the entry that is asked about, if there is one, `why` what
-    Cache-Status says of it, and `again` the step for those whom the answer is not for.
+    Asks as `asker` does. `stale` is the entry that is asked about, if there is one, and `again` the
+    step for those whom the answer is not for.
     """
 
     __slots__ = (
         "_again",
+        "_arrival",
         "_asked_about",
         "_asker",
-        "_body_error",
         "_cache",
-        "_entry",
         "_exchange",
-        "_growing",
         "_names",
-        "_over",
         "_purge_seq",
         "_question",
         "_relayed",
         "_request",
         "_request_at",
+        "_untaken",
         "_variant",
         "_waiting",
-        "_why",
         "began",
         "closing",
         "key",
@@ -98,7 +73,7 @@ class Fetch:
     )
 
     def __init__(
-        self, asker: Exchange, question: Question, stale: Entry | None, why: bytes, again: Step
+        self, asker: Exchange, question: Question, stale: Entry | None, again: Step
     ) -> None:
         site, route = asker.site, asker.route
         if site.cache is None or route is None or route.bare is None:
@@ -109,28 +84,38 @@ class Fetch:
         self.closing = False
         self._cache: Tiered = site.cache
         self._question = question
-        self._why = why
         self._again = again
         self._asker = asker
         self._waiting: list[Waiting] = []
-        self._entry: Entry | None = None
-        self._growing: Growing | None = None
-        self._over: asyncio.Future[None] | None = None
-        self._body_error: Exception | None = None
+        self._arrival: Arrival | None = None
+        self._untaken: Response | None = None
         self._relayed = b""
         self._names, self._variant = self._cache.expected(question.key, question)
 
     def start(self) -> None:
-        """Ask the upstream."""
-        cache, asker = self._cache, self._asker
-        siblings = asker.site.siblings
-        self._asked_about = [] if self.stale is None else cache.siblings(self.stale)
+        """Ask the upstream, and let others find out."""
+        self._prepare()
+        self._cache.flights.add(self)
+        self._ask_somebody()
+
+    def _prepare(self) -> None:
+        """Write the request: for what is not here, or whether that still holds."""
+        stale, cache = self.stale, self._cache
+        self._asked_about = []
+        conditions: list[FieldLine] = []
+        if stale is not None and not stale.complete:
+            conditions = rest_fields(stale)
+        elif stale is not None:
+            self._asked_about = [entry for entry in cache.siblings(stale) if entry.complete]
+            conditions = conditional_fields(self._asked_about)
+        self._request = fetching(self._asker.request, self._question.rule, conditions)
         self._purge_seq = cache.purges.current()
         self._request_at = time()
-        cache.flights.add(self)
-        self._request = fetching(
-            asker.request, self._question.rule, conditional_fields(self._asked_about)
-        )
+
+    def _ask_somebody(self) -> None:
+        """Ask the upstream, or the worker that fetches for all."""
+        asker = self._asker
+        siblings = asker.site.siblings
         # Who was asked by another worker asks nobody further: they may differ in whose key it is.
         if siblings is None or asker.inner or not asker.request.authority:
             self._ask(None)
@@ -138,7 +123,6 @@ class Fetch:
             self._ask(siblings.route_for(self.key))
 
     def _ask(self, sibling: Route | None) -> None:
-        """Ask the upstream, or the worker that fetches for all."""
         asker = self._asker
         self._exchange = sub = Exchange(asker.site, self, asker.peer, monotonic())
         sub.inner = True
@@ -152,52 +136,55 @@ class Fetch:
             sub.request = asked_inside(asker, self._request)
         run(sub, forward)
 
+    def _ask_anew(self) -> None:
+        """Ask for all of it: what was said about what is stored does not fit that."""
+        if self.stale is not None:
+            self._cache.remove(self.stale)
+            self.stale = None
+        self.began = False
+        self._prepare()
+        self._ask_somebody()
+
     # For those who ask.
 
     def fits(self, question: Question) -> bool:
         """Whether its answer, which has not come yet, is likely to be for `question`."""
-        if self.began:
-            return False
-        return not self._names or question.variant(self._names) == self._variant
+        return not self.began and question.variant(self._names) == self._variant
 
     def vary(self) -> tuple[bytes, ...]:
         """Return the names in the Vary of its answer, once that is known."""
-        return () if self._entry is None else self._entry.vary
+        return () if self._arrival is None else self._arrival.entry.vary
 
     def streams_for(self, question: Question, now: float) -> bool:
         """Whether its answer is coming, is for `question`, and is here from its beginning."""
-        entry, growing = self._entry, self._growing
-        if entry is None or growing is None or not growing.keeping:
-            return False
-        if now >= entry.fresh_until or entry.no_cache:
-            return False
-        if entry.purge_seq != self._cache.purges.current():
-            return False
-        return question.variant(entry.vary) == entry.variant
+        return self._arrival is not None and self._arrival.streams_for(question, now)
 
-    def wait(self, exchange: Exchange, question: Question) -> None:
+    def wait(self, exchange: Exchange, question: Question, why: bytes) -> None:
         """Let an exchange wait for the answer."""
-        waiting = Waiting(exchange, question, self)
-        exchange.task = waiting
-        group = None if exchange.route is None else exchange.route.group
-        exchange.upstream_name = "" if group is None else group.name
-        self._waiting.append(waiting)
+        seq = self._cache.purges.current()
+        self._waiting.append(Waiting(exchange, question, self, why, seq))
 
-    def join(self, exchange: Exchange, question: Question) -> Step:
+    def join(self, exchange: Exchange, question: Question, why: bytes) -> Step:
         """Give an exchange the answer that is coming."""
-        entry = self._entry
-        if entry is None:
+        arrival = self._arrival
+        if arrival is None:
             raise RuntimeError("nothing is coming")
-        now = exchange.sink.now()
-        return self._stream(exchange, question, self._response(exchange, entry, now, True))
+        given = self._response(exchange, arrival, exchange.sink.now(), why)
+        return arrival.give(exchange, question, given)
 
     def left(self, waiting: Waiting) -> None:
         """A client that waited has left; the last one takes the fetch with it."""
         if waiting in self._waiting:
             self._waiting.remove(waiting)
+        if not self._waiting and not self.began:
+            self.began = True  # nobody is to wait for it any more
+            self._cache.flights.remove(self)
+            asyncio.get_running_loop().call_soon(self._give_up)
+
+    def _give_up(self) -> None:
         task = self._exchange.task
-        if not self._waiting and not self.began and task is not None:
-            asyncio.get_running_loop().call_soon(task.cancel)
+        if self._arrival is None and task is not None:
+            task.cancel()
 
     # From the steps of its own exchange.
 
@@ -212,51 +199,41 @@ class Fetch:
 
     def send(self, response: Response) -> bool:
         """Take the answer, and give all who wait theirs."""
-        route = self._exchange.route
-        inside = route is not None and route.inside
-        if inside and self._exchange.failure is not None:
-            self._ask(None)  # that worker is not there, so this one asks itself
-            return True
-        if inside:
-            response.fields, self._relayed = unrelayed(response.fields)
-        self.began = True
-        if response.status in ERROR_STATUSES and self.stale is not None:
-            self._serve_stale(self.stale, response.status)
+        self._untaken = response
         failure = self._exchange.failure
+        route = self._exchange.route
+        if route is not None and route.inside:
+            response.fields, self._relayed = unrelayed(response.fields)
+            if failure is None and not self._relayed and response.status in ERROR_STATUSES:
+                failure = own_error(response)
+            elif not self._relayed:
+                self._drop()
+                self._ask(None)  # that worker is not there, or no use, so this one asks itself
+                return True
+        self.began = True
         if failure is not None:
+            self._drop()
             self._fail(failure)
-        elif response.status == 304 and self._asked_about:
+            return True
+        return self._take(response)
+
+    def _take(self, response: Response) -> bool:
+        stale, status = self.stale, response.status
+        if status == 304 and self._asked_about:
             self._take_304(response)
-        elif response.status in ERROR_STATUSES and self.stale is not None:
+        elif stale is not None and not stale.complete and status in {206, 416}:
+            return self._take_rest(stale, response)
+        elif stale is not None and status in ERROR_STATUSES:
+            self._serve_stale(stale, status)
             self._hand_over(response)
         else:
-            judged = judge_answer(
-                self._request, self._question, response, self._times(), self._purge_seq
-            )
-            if judged.entry is not None:
-                return self._store(judged.entry, response)
-            if self.stale is not None:
-                self._cache.remove(self.stale)
-            self._cache.flights.mark(self.key, monotonic())
-            self._hand_over(response)
+            return self._take_answer(response)
         return True
 
     async def sent(self) -> None:
         """Wait for the end of the body. Raises what broke it off."""
-        growing = self._growing
-        if growing is not None and not growing.ended:
-            self._over = asyncio.get_running_loop().create_future()
-            try:
-                await self._over
-            except asyncio.CancelledError:
-                growing.cancel()
-                raise
-        if self._body_error is not None:
-            raise self._body_error
-        if growing is not None and growing.writer is not None:
-            entry = await growing.writer.commit(growing.trailers)
-            if entry is not None:
-                self._cache.memory.put(entry)
+        if self._arrival is not None:
+            await self._arrival.over()
 
     async def tunnel(self, response: Response, upstream: asyncio.Transport, early: bytes) -> None:
         """Nothing that is fetched is upgraded."""
@@ -264,47 +241,60 @@ class Fetch:
         raise RuntimeError("a fetch was upgraded")
 
     def exchange_done(self, exchange: Exchange) -> None:
-        """The upstream is done with; who waits still asks anew."""
+        """The upstream is done with; who waits still asks by itself."""
         if exchange is not self._exchange:
-            return  # it was another worker, and was no use
+            return  # it was of no use, and another one has begun
         self.began = True
         self._cache.flights.remove(self)
-        for waiting in self._take_waiting():
+        self._drop()
+        if self._arrival is not None:
+            self._arrival.give_up()
+        while self._waiting:
+            waiting = self._waiting.pop(0)
+            waiting.exchange.passed = waiting.why
             waiting.go_on(forward)
 
-    # What becomes of the answer.
+    # What becomes of the answer. Who waits is taken off one by one: an error in between must not
+    # leave anybody waiting.
 
-    def _times(self) -> Times:
-        return Times(self._request_at, time(), monotonic())
-
-    def _take_waiting(self) -> list[Waiting]:
-        waiting, self._waiting = self._waiting, []
-        return waiting
+    def _drop(self) -> None:
+        untaken, self._untaken = self._untaken, None
+        if untaken is not None:
+            drop(untaken)
 
     def _fail(self, failure: HttpError) -> None:
-        """Let everybody have the error, with no answer to give them.
-
-        What must be validated and cannot be is a 504. RFC 9111 §5.2.2.2.
-        """
-        if self.stale is not None and self.stale.must_revalidate:
-            failure = UpstreamTimeoutError(f"it must be validated, and cannot be: {failure}")
-        for waiting in self._take_waiting():
+        """Let everybody have the error, but for those who may have the stale entry instead."""
+        if self.stale is not None:
+            self._serve_stale(self.stale, None)
+            if self.stale.must_revalidate:  # RFC 9111 §5.2.2.2
+                failure = UpstreamTimeoutError(f"it must be validated, and cannot be: {failure}")
+        while self._waiting:
+            waiting = self._waiting.pop(0)
             waiting.go_on(step_after(waiting.exchange, failure))
 
-    def _serve_stale(self, entry: Entry, status: int) -> None:
+    def _serve_stale(self, entry: Entry, status: int | None) -> None:
         """Serve the stale entry to those who may have it. RFC 5861 §4, RFC 9111 §4.2.4."""
         now = monotonic()
-        member = cache_status.forwarded(self._why, status=status, ttl_s=entry.fresh_until - now)
-        for waiting in self._take_waiting():
+        if entry.purge_seq != self._cache.purges.current() and not self._cache.unpurged(entry, now):
+            return
+        for waiting in list(self._waiting):
             allowed, _reason = may_serve_on_error(entry, waiting.question.asked, now)
             if allowed:
+                self._waiting.remove(waiting)
+                ttl_s = entry.fresh_until - now
+                member = cache_status.forwarded(waiting.why, status=status, ttl_s=ttl_s)
                 self._serve(waiting, entry, now, member)
-            else:
-                self._waiting.append(waiting)
 
-    def _serve(self, waiting: Waiting, entry: Entry, now: float, member: bytes) -> None:
+    def _serve(
+        self,
+        waiting: Waiting,
+        entry: Entry,
+        now: float,
+        member: bytes,
+        more: tuple[FieldLine, ...] = (),
+    ) -> None:
         self._note(waiting.exchange)
-        waiting.go_on(lambda exchange: serve(exchange, waiting.question, entry, now, member))
+        waiting.go_on(lambda exchange: serve(exchange, waiting.question, entry, now, member, more))
 
     def _note(self, exchange: Exchange) -> None:
         """Let the log of a client's request tell what was asked upstream for it."""
@@ -315,174 +305,142 @@ class Fetch:
         """Make what it is about fresh again, and serve that. RFC 9111 §4.3.4."""
         times = self._times()
         said = Fields(response.fields)
-        selected = select_validated(said, self._asked_about, int(times.response_at))
-        for entry in selected:
-            if refreshed(
-                entry, self._request, self._question, response.fields, times, self._purge_seq
-            ):
+        question = self._question
+        kept: dict[Entry, bool] = {}
+        for entry in select_validated(said, self._asked_about, int(times.response_at)):
+            kept[entry] = refreshed(
+                entry, self._request, question, response.fields, times, self._purge_seq
+            )
+            if kept[entry]:
                 self._cache.keep(entry)
             else:
                 self._cache.remove(entry)
-        stale = self.stale
         chosen = next(
             (
                 entry
-                for entry in selected
-                if entry is stale or self._question.variant(entry.vary) == entry.variant
+                for entry in kept
+                if entry is self.stale or question.variant(entry.vary) == entry.variant
             ),
             None,
         )
-        if chosen is None:  # it speaks of something else: ask again, for all of it
-            if stale is not None:
-                self._cache.remove(stale)
-            for waiting in self._take_waiting():
-                waiting.go_on(self._again)
+        if chosen is None:  # it speaks of something else
+            self._ask_anew()
             return
-        for at, waiting in enumerate(self._take_waiting()):
+        late = self._cache.purged_since(chosen)
+        collapsed = None
+        while self._waiting:
+            waiting = self._waiting.pop(0)
+            if late and waiting.purge_seq != self._purge_seq:
+                waiting.go_on(self._again)
+                continue
+            ttl_s, stored = chosen.fresh_until - times.now, kept[chosen]
             member = cache_status.forwarded(
-                self._why,
-                status=304,
-                ttl_s=chosen.fresh_until - times.now,
-                stored=True,
-                collapsed=True if at else None,
+                waiting.why, status=304, ttl_s=ttl_s, stored=stored, collapsed=collapsed
             )
-            self._serve(waiting, chosen, times.now, member)
+            more = cookies_of(response) if waiting.exchange is self._asker else ()
+            self._serve(waiting, chosen, times.now, member, more)
+            collapsed = True
+
+    def _take_rest(self, stale: Entry, response: Response) -> bool:
+        """Put what was missing to what is stored. RFC 9111 §3.4."""
+        made = completed(stale, response)
+        if made is None:
+            self._drop()
+            self._ask_anew()
+            return True
+        self._untaken = made
+        return self._take_answer(made)
+
+    def _take_answer(self, response: Response) -> bool:
+        """Store the answer, or leave it to the client whose request it answers."""
+        judged = judge_answer(
+            self._request, self._question, response, self._times(), self._purge_seq
+        )
+        if judged.entry is not None:
+            return self._store(judged.entry, response)
+        # What is not shared for the sake of one client says nothing about what others got.
+        if self.stale is not None and judged.reason is not AUTHORIZATION:
+            self._cache.remove(self.stale)
+        self._mark(judged)
+        self._hand_over(response)
+        return True
+
+    def _mark(self, judged: Judged) -> None:
+        self._cache.flights.mark(self.key, judged.names, self._question, monotonic())
+
+    def _times(self) -> Times:
+        return Times(self._request_at, time(), monotonic())
 
     def _hand_over(self, response: Response) -> None:
         """Give the answer to the client whose request it answers; the others ask themselves."""
-        waiting = self._take_waiting()
-        first = waiting.pop(0) if waiting and waiting[0].exchange is self._asker else None
-        if first is None:
-            drop(response)
-        else:
-            exchange = first.exchange
-            self._note(exchange)
-            member = self._relayed or cache_status.forwarded(
-                self._why, status=response.status, stored=False
-            )
-            exchange.response = with_fields(exchange, response, member, spool=True)
-            first.go_on(respond)
-        for other in waiting:
-            other.exchange.passed = self._why
-            other.exchange.waited = True
-            other.go_on(forward)
+        while self._waiting:
+            waiting = self._waiting.pop(0)
+            exchange = waiting.exchange
+            if exchange is self._asker:
+                self._untaken = None
+                self._note(exchange)
+                member = self._relayed or cache_status.forwarded(
+                    waiting.why, status=response.status, stored=False
+                )
+                exchange.response = with_fields(exchange, response, member, spool=True)
+                waiting.go_on(respond)
+            else:
+                exchange.passed = waiting.why
+                exchange.waited = True
+                waiting.go_on(forward)
+        self._drop()
 
     def _store(self, entry: Entry, response: Response) -> bool:
         """Keep the answer while all whom it is for get it."""
-        self._cache.flights.unmark(self.key)
+        self._untaken = None
         self._asker.site.cache_figures.stored += 1
-        self._entry = entry
-        now = monotonic()
-        body = response.body
-        streams = body is not None and not isinstance(body, bytes)
-        if streams:
-            self._growing = Growing(
-                body,  # type: ignore[arg-type]  # it streams
-                min(self._cache.memory_object_bytes, self._question.rule.largest_bytes),
-                self._body_ended,
-                begin=lambda drained: self._cache.begin(entry, drained),
-                largest_bytes=self._question.rule.largest_bytes,
-            )
+        largest_bytes = self._question.rule.largest_bytes
+        self._arrival = arrival = Arrival(self._cache, entry, response, largest_bytes)
+        if arrival.is_kept:
+            self._cache.flights.unmark(self.key, self._question)
         else:
-            entry.body = body if isinstance(body, bytes) else b""
-            entry.size_bytes = len(entry.body)
-            entry.set_fields(entry.fields)
-            self._cache.keep(entry)
-        for waiting in self._take_waiting():
-            exchange = waiting.exchange
+            self._cache.flights.mark(self.key, entry.vary, self._question, monotonic())
+        late = self._cache.purged_since(entry)
+        now = monotonic()
+        while self._waiting:
+            waiting = self._waiting.pop(0)
+            exchange, question = waiting.exchange, waiting.question
             is_asker = exchange is self._asker
-            if not is_asker and waiting.question.variant(entry.vary) != entry.variant:
+            if not is_asker and (
+                question.variant(entry.vary) != entry.variant
+                or (late and waiting.purge_seq != self._purge_seq)
+            ):
                 waiting.go_on(self._again)
+                continue
+            if not arrival.is_kept and question.wants_part:
+                exchange.passed = waiting.why  # no part of it is worth fetching all of it
+                waiting.go_on(forward)
                 continue
             self._note(exchange)
             if is_asker:  # who gets all of what the upstream said, once
-                member = self._member(entry, now, collapsed=False)
+                member = self._relayed or self._member(arrival, now, waiting.why)
                 given = with_fields(exchange, response, member)
             else:
-                given = self._response(exchange, entry, now, True)
-            waiting.go_on(self._giving(waiting, entry, given))
-        if self._growing is not None:
-            self._growing.start()
-            return self._growing.ended and self._growing.writer is None
-        return True
+                given = self._response(exchange, arrival, now, waiting.why)
+            waiting.go_on(self._giving(arrival, question, given))
+        return arrival.start()
 
-    def _giving(self, waiting: Waiting, entry: Entry, given: Response) -> Step:
-        question = waiting.question
-        if self._growing is None:
-            return lambda exchange: serve_as(exchange, question, entry, given)
-        return lambda exchange: self._stream(exchange, question, given)
+    def _giving(self, arrival: Arrival, question: Question, given: Response) -> Step:
+        return lambda exchange: arrival.give(exchange, question, given)
 
-    def _member(self, entry: Entry, now: float, *, collapsed: bool) -> bytes:
-        if self._relayed and not collapsed:
-            return self._relayed
+    def _member(
+        self, arrival: Arrival, now: float, why: bytes, *, collapsed: bool = False
+    ) -> bytes:
         return cache_status.forwarded(
-            self._why,
-            status=entry.status,
-            ttl_s=entry.fresh_until - now,
-            stored=True,
+            why,
+            status=arrival.entry.status,
+            ttl_s=arrival.entry.fresh_until - now,
+            stored=arrival.is_kept,
             collapsed=collapsed or None,
         )
 
-    def _response(self, exchange: Exchange, entry: Entry, now: float, collapsed: bool) -> Response:
+    def _response(self, exchange: Exchange, arrival: Arrival, now: float, why: bytes) -> Response:
+        """Return the answer as those get it who did not ask for it first."""
+        entry = arrival.entry
         age = int(max(0.0, now - entry.born_at))
-        return whole(exchange, entry, age, self._member(entry, now, collapsed=collapsed))
-
-    def _stream(self, exchange: Exchange, question: Question, response: Response) -> Step:
-        entry, growing = self._entry, self._growing
-        if entry is None or growing is None:
-            raise RuntimeError("nothing is coming")
-        return serve_growing(exchange, question, entry, growing, response)
-
-    def _body_ended(self, content: bytes | None, trailers: Fields | None) -> None:
-        """The body has come, or broke off, or is too long to be kept."""
-        entry, growing = self._entry, self._growing
-        if content is not None and entry is not None:
-            entry.body = content
-            entry.size_bytes = len(content)
-            entry.trailers = trailers
-            entry.set_fields(entry.fields)
-            self._cache.keep(entry)
-        if growing is not None:
-            self._body_error = growing.error
-        if growing is None or growing.writer is None:
-            self._cache.flights.remove(self)  # else when that has named the file
-        if self._over is not None and not self._over.done():
-            self._over.set_result(None)
-
-
-def unrelayed(lines: list[FieldLine]) -> tuple[list[FieldLine], bytes]:
-    """Take what another worker said in Cache-Status out of its answer: to clients we are one."""
-    existing = b", ".join([value for name, value in lines if name.lower() == b"cache-status"])
-    rest, _, member = existing.rpartition(cache_status.NAME + b"; ")
-    kept = [line for line in lines if line[0].lower() != b"cache-status"]
-    if rest:
-        kept.append((b"Cache-Status", rest.removesuffix(b", ")))
-    return kept, cache_status.NAME + b"; " + member
-
-
-def drop(response: Response) -> None:
-    """Let go of an answer that nobody gets."""
-    if response.body is not None and not isinstance(response.body, bytes):
-        response.body.cancel()
-
-
-def with_fields(
-    exchange: Exchange, response: Response, member: bytes, *, spool: bool = False
-) -> Response:
-    """Return what the upstream said as one client gets it; its content waits for who is slow."""
-    route = exchange.route
-    lines = response.fields
-    if route is not None:
-        lines = client_fields(route, lines, member, tags=exchange.inner)
-    body = response.body
-    if spool and route is not None and body is not None and not isinstance(body, bytes):
-        body = spooled(exchange.site, route, body)
-    made = Response(
-        response.status,
-        lines,
-        body,
-        reason=response.reason,
-        content_length=response.content_length,
-    )
-    made.dated = response.dated
-    return made
+        return whole(exchange, entry, age, self._member(arrival, now, why, collapsed=True))

@@ -7,7 +7,7 @@ from proxy.cache.entry import Entry
 from proxy.cache.memory import Variants
 from proxy.message import Response
 from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.question import Question
+from proxy.pipeline.question import Question, fetching
 from proxy.pipeline.store import Times, judge_answer, origin_of, refreshed
 from proxy.rules.cache_groups import invalidated_tags
 from proxy.rules.cache_key import base_key
@@ -29,12 +29,12 @@ def heed(exchange: Exchange, question: Question, answer: "UpstreamResponse") -> 
         heed_head(exchange, question, answer, cache)
     elif method == b"GET":
         now = exchange.sink.now()
-        if question.why or not cache.flights.worth_a_look(question.key, now):
+        if question.why or not cache.flights.worth_a_look(question.key, question, now):
             return
         times = Times(time(), time(), now)
         response = Response(answer.status, answer.fields.lines, reason=answer.reason)
         if judge_answer(exchange.request, question, response, times, 0).entry is not None:
-            cache.flights.unmark(question.key)
+            cache.flights.unmark(question.key, question)
     else:
         invalidate(exchange, question, answer, cache)
 
@@ -68,14 +68,18 @@ def heed_head(
     held = cache.get(question.key)
     if isinstance(held, Variants):
         held = cache.chosen(held, question)
-    if not isinstance(held, Entry):
+    if not isinstance(held, Entry) or not held.complete or question.alone:
         return
     outcome = head_outcome(held, answer.status, answer.fields)
     if outcome is HeadOutcome.INVALIDATE:
         held.no_cache = True
+        cache.keep(held)
     elif outcome is HeadOutcome.UPDATE:
         now = exchange.sink.now()
         times = Times(time() - (now - exchange.began_at), time(), now)
         seq = cache.purges.current()
-        if not refreshed(held, request, question, answer.fields.lines, times, seq):
+        stored_by = fetching(request, question.rule, [])
+        if refreshed(held, stored_by, question, answer.fields.lines, times, seq):
+            cache.keep(held)
+        else:
             cache.remove(held)

@@ -32,12 +32,24 @@ def lookup(exchange: Exchange) -> Step | Wait | None:
     question = exchange.question = question_of(exchange, rule)
     if question.why:
         return past(exchange, question.why)
-    now = exchange.began_at
+    return look(exchange, question, cache, exchange.began_at)
+
+
+def look_again(exchange: Exchange) -> Step | Wait | None:
+    """Do as `lookup` did, some time later: what this request waited for is not for it."""
+    question, cache = exchange.question, exchange.site.cache
+    if question is None or cache is None:
+        raise RuntimeError("looks again without having looked")
+    return look(exchange, question, cache, exchange.sink.now())
+
+
+def look(exchange: Exchange, question: Question, cache: Tiered, now: float) -> Step | Wait | None:
+    """Look into memory, and on the disk as far as that is possible without waiting."""
     held = cache.get(question.key)
     if type(held) is Variants:
         held = cache.chosen(held, question)
     if held is None:
-        if cache.flights.not_on_disk(question.key, now):
+        if cache.flights.not_on_disk(question.key, question, now):
             return missed(exchange, question, cache, None)
         found = cache.read_now(question.key, question)
         if isinstance(found, Later):
@@ -71,8 +83,10 @@ def decide(
         return serve_hit(exchange, question, entry, now)
     if verdict is Verdict.VALIDATE:
         return missed(exchange, question, cache, entry)
-    if verdict is Verdict.SERVE_AND_REFRESH and not cache.flights.of(question.key):
-        Fetch(exchange, question, entry, cache_status.STALE, lookup).start()
+    if verdict is Verdict.SERVE_AND_REFRESH and not (
+        question.alone or cache.flights.of(question.key)
+    ):
+        Fetch(exchange, question, entry, look_again).start()
     entry.hits += 1
     if not exchange.inner:
         exchange.site.cache_figures.stale += 1
@@ -86,13 +100,19 @@ def missed(
     if question.asked.only_if_cached:
         return only_if_cached(exchange)
     why = cache_status.URI_MISS
-    if entry is not None:
+    if entry is not None and not entry.complete:
+        why = cache_status.PARTIAL
+    elif entry is not None:
         why = cache_status.why_validated(entry, exchange.sink.now())
     elif cache.get(question.key) is not None:
         why = cache_status.VARY_MISS
     request = exchange.request
     now = exchange.sink.now()
-    if request.method == b"HEAD" or cache.flights.marked(question.key, now):
+    if (
+        request.method == b"HEAD"
+        or question.alone
+        or cache.flights.marked(question.key, question, now)
+    ):
         return past(exchange, why)
     streaming, waiting = under_way(question, cache, now)
     if not exchange.inner:
@@ -100,13 +120,13 @@ def missed(
         figures.forward(why)
         figures.collapsed += streaming is not None or waiting is not None
     if streaming is not None:
-        return streaming.join(exchange, question)
+        return streaming.join(exchange, question, why)
     if waiting is None:
-        waiting = Fetch(exchange, question, entry, why, lookup)
-        waiting.wait(exchange, question)
+        waiting = Fetch(exchange, question, entry, look_again)
+        waiting.wait(exchange, question, why)
         waiting.start()
     else:
-        waiting.wait(exchange, question)
+        waiting.wait(exchange, question, why)
     return None
 
 

@@ -27,6 +27,8 @@ class Question:
     """A request as the cache sees it.
 
     `asked` are its directives. `plain` is a GET for all of an answer, whatever the client holds.
+    `alone` is one that may be answered from the cache, but not fetched for others: its answer is
+    not to be stored, or has a condition that only the origin evaluates (RFC 9111 §4.3.2).
     `why` is empty, or why the request goes past the cache (`cache_status.METHOD` or BYPASS); a
     client that has shown a certificate is somebody, and no field says to whom else its answers go.
     """
@@ -35,6 +37,7 @@ class Question:
         "_fields",
         "_names",
         "_variant",
+        "alone",
         "asked",
         "certified",
         "key",
@@ -42,6 +45,7 @@ class Question:
         "plain",
         "rule",
         "scheme",
+        "wants_part",
         "why",
     )
 
@@ -68,6 +72,13 @@ class Question:
             self.asked = parse_request(fields.get(b"cache-control"), fields.get(b"pragma"))
         self.plain = request.method == b"GET" and not any(
             name in request.fields for name in OF_ONE_CLIENT
+        )
+        self.wants_part = b"range" in request.fields
+        self.alone = (
+            self.asked.no_store
+            or b"if-match" in request.fields
+            or b"if-unmodified-since" in request.fields
+            or met(rule.no_store, request)
         )
         self.why = b""
         if request.method not in {b"GET", b"HEAD"}:

@@ -5,7 +5,7 @@ from time import time
 
 from proxy.cache.entry import Entry
 from proxy.errors import RangeNotSatisfiableError, StoredContentError
-from proxy.message import Response, Source
+from proxy.message import FieldLine, Response, Source
 from proxy.pipeline.client_fields import client_fields
 from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.forward import forward
@@ -47,19 +47,30 @@ def serve_hit(exchange: Exchange, question: Question, entry: Entry, now: float) 
         return serve(exchange, question, entry, now, cache_status.hit(entry.fresh_until - now))
     exchange.site.cache_figures.hits += 1
     age = int(now - entry.born_at)
-    response = entry.response
-    if response is None or entry.response_second != age:
+    route, response = exchange.route, entry.response
+    if response is None or entry.response_second != age or entry.response_route is not route:
         member = cache_status.hit(entry.fresh_until - entry.born_at - age)
         response = entry.response = whole(exchange, entry, age, member)
         entry.response_second = age
+        entry.response_route = route
         entry.not_modified = None
     return serve_as(exchange, question, entry, response)
 
 
-def serve(exchange: Exchange, question: Question, entry: Entry, now: float, member: bytes) -> Step:
-    """Answer with an entry, and say in Cache-Status what `member` says."""
+def serve(
+    exchange: Exchange,
+    question: Question,
+    entry: Entry,
+    now: float,
+    member: bytes,
+    more: tuple[FieldLine, ...] = (),
+) -> Step:
+    """Answer with an entry, say in Cache-Status what `member` says, and put `more` to it."""
     age = int(max(0.0, now - entry.born_at))
-    return serve_as(exchange, question, entry, whole(exchange, entry, age, member))
+    response = whole(exchange, entry, age, member)
+    if more:
+        response.fields = [*response.fields, *more]
+    return serve_as(exchange, question, entry, response)
 
 
 def serve_as(exchange: Exchange, question: Question, entry: Entry, response: Response) -> Step:
@@ -80,7 +91,7 @@ def whole(exchange: Exchange, entry: Entry, age: int, member: bytes) -> Response
     """Make the answer; without its content when that is not in memory (see `with_body`)."""
     lines = entry.fields.lines
     if exchange.route is not None:
-        lines = client_fields(exchange.route, lines, member, age, tags=exchange.inner)
+        lines = client_fields(exchange.route, lines, member, age, inner=exchange.inner)
     in_memory = isinstance(entry.body, bytes)
     response = Response(
         entry.status,
@@ -117,7 +128,7 @@ def serve_part(exchange: Exchange, entry: Entry, response: Response) -> Step:
     request = exchange.request
     now = int(time())
     if evaluate_stored(request.fields, entry, now) is Outcome.NOT_MODIFIED:
-        exchange.response = same_as_held(entry, response)
+        exchange.response = same_as_held(exchange, entry, response)
         return respond
     if request.method == b"HEAD":
         exchange.response = response
@@ -136,18 +147,20 @@ def serve_part(exchange: Exchange, entry: Entry, response: Response) -> Step:
     return respond
 
 
-def same_as_held(entry: Entry, response: Response) -> Response:
+def same_as_held(exchange: Exchange, entry: Entry, response: Response) -> Response:
     """Return the 304 to `response`; that of one second is made once, as the answer itself is."""
     if response is not entry.response:
-        return not_modified(response)
+        return not_modified(exchange, response)
     if entry.not_modified is None:
-        entry.not_modified = not_modified(response)
+        entry.not_modified = not_modified(exchange, response)
     return entry.not_modified
 
 
-def not_modified(response: Response) -> Response:
-    """Make a 304 of the answer that the client holds already."""
-    lines = [line for line in response.fields if line[0].lower() in OF_A_304]
+def not_modified(exchange: Exchange, response: Response) -> Response:
+    """Make a 304 of the answer that the client holds already; another worker gets every field."""
+    lines = response.fields
+    if not exchange.inner:
+        lines = [line for line in lines if line[0].lower() in OF_A_304]
     made = Response(304, lines)
     made.dated = response.dated
     return made

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from proxy.cache.entry import Entry
 from proxy.message import FieldLine, Fields, Request, Response
-from proxy.pipeline.question import Question
+from proxy.pipeline.question import OF_ONE_CLIENT, Question
 from proxy.rules.cache_control import ResponseDirectives
 from proxy.rules.cache_groups import group_tags
 from proxy.rules.cache_key import variant_names
@@ -22,7 +22,7 @@ from proxy.rules.freshness import (
     stale_windows,
 )
 from proxy.rules.reasons import Reason
-from proxy.rules.storing import may_store, stored_fields, worth_storing
+from proxy.rules.storing import AUTHORIZATION, may_store, stored_fields, worth_storing
 from proxy.rules.targeted import governing_directives
 from proxy.rules.validation import updated_fields
 
@@ -38,10 +38,14 @@ class Times(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """An entry without its content, None when the answer may not be stored; and why."""
+    """An entry without its content, None when the answer may not be stored; and why.
+
+    `names` are those of the request fields by which the answer is told apart from others.
+    """
 
     entry: Entry | None
     reason: Reason
+    names: tuple[bytes, ...] = ()
 
 
 def judge_answer(
@@ -52,9 +56,9 @@ def judge_answer(
     rule = rule_for(question.rule, request, response.status, fields)
     directives = governing_directives(fields, rule)
     allowed, reason = may_store(request, response.status, fields, directives, rule)
-    names = variant_names(fields, directives, rule)
+    names = told_apart_by(fields, directives, rule)
     if not allowed or names is None:
-        return Judged(None, reason)
+        return Judged(None, reason, names or ())
     kept = stored_fields(fields, directives)
     if b"date" not in fields:  # RFC 9110 §6.6.1
         kept.append((b"Date", formatdate(times.response_at, usegmt=True).encode()))
@@ -84,7 +88,20 @@ def judge_answer(
         stale_s=max(entry.swr_until, entry.sie_until) - entry.fresh_until,
         no_cache=entry.no_cache,
     )
-    return Judged(entry, reason) if useful else Judged(None, why)
+    return Judged(entry, reason, names) if useful else Judged(None, why, names)
+
+
+def told_apart_by(
+    fields: Fields, directives: ResponseDirectives, rule: CacheRule
+) -> tuple[bytes, ...] | None:
+    """Return the names of the request fields by which an answer is told apart; None for `*`.
+
+    Without those that are of one client, and never sent with what is fetched for all.
+    """
+    names = variant_names(fields, directives, rule)
+    if names is None or OF_ONE_CLIENT.isdisjoint(names):
+        return names
+    return tuple(name for name in names if name not in OF_ONE_CLIENT)
 
 
 def origin_of(question: Question, request: Request) -> bytes:
@@ -130,13 +147,16 @@ def refreshed(
 ) -> bool:
     """Take into `entry` what a 304 says about it; False when it may not be kept any more.
 
-    RFC 9111 §3.2, §4.3.4.
+    One that may be stored, but for who has asked, leaves it as it was. RFC 9111 §3.2, §4.3.4.
     """
     said = Fields(lines)
     fresh = Fields(stored_fields(said, governing_directives(said, question.rule)))
     fields = Fields(updated_fields(entry.fields, fresh))
     rule = rule_for(question.rule, request, entry.status, fields)
     directives = governing_directives(fields, rule)
+    allowed, reason = may_store(request, entry.status, fields, directives, rule)
+    if reason is AUTHORIZATION:
+        return True
     entry.set_fields(fields)
     # How old it is, this message alone says.
     lasting = [line for line in fields if line[0].lower() != b"date"]
@@ -144,7 +164,4 @@ def refreshed(
     set_times(entry, Fields([*lasting, *own]), directives, rule, times)
     entry.tags = tags_of(fields) + group_tags(fields, origin_of(question, request))
     entry.purge_seq = purge_seq
-    if variant_names(fields, directives, rule) != entry.vary:
-        return False
-    allowed, _reason = may_store(request, entry.status, fields, directives, rule)
-    return allowed
+    return allowed and told_apart_by(fields, directives, rule) == entry.vary
