@@ -95,7 +95,7 @@ ON CONFLICT (name) DO UPDATE SET size = excluded.size, stored_at = excluded.stor
 """
 # A minute more or less is nothing to an entry that is in use.
 _TOUCH = """
-UPDATE entry SET hits = hits + ?1, used_at = iif(?2 - used_at < 60, used_at, ?2) WHERE name = ?3
+UPDATE entry SET hits = hits + ?, used_at = iif(used_at > ? - 60, used_at, ?) WHERE name = ?
 """
 _DESCRIBE = """
 UPDATE entry SET described = 1, size = ?, keep_until = coalesce(?, keep_until), url = ?,
@@ -256,7 +256,7 @@ class Index:
                     put = (record.name, record.amount, record.at, record.at, record.keep_until)
                     database.execute(_PUT, put)
                 elif record.kind is Kind.TOUCH:
-                    database.execute(_TOUCH, (record.amount, record.at, record.name))
+                    database.execute(_TOUCH, (record.amount, record.at, record.at, record.name))
             _set_mark(database, mark, position)
 
     def add(self, files: Iterable[Found]) -> None:

@@ -23,12 +23,14 @@ class Place:
         self.wall = 1_000_000.0
         self.monotonic = 5_000.0
         self.journal = Journal(folder, wall=lambda: self.wall, monotonic=lambda: self.monotonic)
-        self.upkeep = self.begin()
+        self.upkeep = Upkeep(folder, 1 << 40, self.now)
 
     def now(self) -> Now:
         return Now(self.wall, self.monotonic, BOOT)
 
     def begin(self, limit_bytes: int = 1 << 40) -> Upkeep:
+        """Have another keeper in place of the one before."""
+        self.upkeep.close()
         self.upkeep = Upkeep(self.folder, limit_bytes, self.now)
         return self.upkeep
 

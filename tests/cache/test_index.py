@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -195,8 +196,8 @@ def test_a_catalogue_of_another_make_is_told(tmp_path: Path, statement: str) -> 
     database.execute(statement)
     database.commit()
     database.close()
-    with pytest.raises(IndexDamagedError):
-        Index(tmp_path).new(1)
+    with pytest.raises(IndexDamagedError), closing(Index(tmp_path)) as index:
+        index.new(1)
 
 
 def test_pages_that_were_overwritten_while_it_is_open_are_told(
