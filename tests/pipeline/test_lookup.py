@@ -13,10 +13,18 @@ from proxy.cache.entry import Entry
 from proxy.cache.purges import Purges
 from proxy.rules.cache_rule import CacheRule, Conditions
 from tests.pipeline.bodies import until
-from tests.pipeline.caching import another, answer, cached, held, later
-from tests.pipeline.upstreams import GET, Client, Script, Server, answering, close
-
-FRESH = answer(b"Cache-Control: max-age=60")
+from tests.pipeline.caching import (
+    FRESH,
+    another,
+    answer,
+    asking,
+    cached,
+    held,
+    later,
+    status_of,
+    waiting,
+)
+from tests.pipeline.upstreams import GET, Client, Server, answering, close
 
 
 @pytest.fixture
@@ -25,31 +33,6 @@ async def client(server: Server) -> AsyncIterator[Client]:
     client = cached(server)
     yield client
     await close(client)
-
-
-def asking(*fields: bytes, method: bytes = b"GET") -> bytes:
-    lines = b"".join(field + b"\r\n" for field in fields)
-    return method + b" /a?b HTTP/1.1\r\nHost: h\r\n" + lines + b"\r\n"
-
-
-def status_of(out: bytes) -> bytes:
-    """Return the members of Cache-Status."""
-    return out.partition(b"Cache-Status: ")[2].partition(b"\r\n")[0]
-
-
-def waiting(*answers: bytes) -> Script:
-    """Answer each connection's requests with `answers` in turn, each when told."""
-
-    async def script(
-        server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        left = list(answers)
-        while True:
-            await server.take(reader)
-            await server.go_on.wait()
-            writer.write(left.pop(0) if len(left) > 1 else left[0])
-
-    return script
 
 
 # ── Hits ─────────────────────────────────────────────────────────────────────────────────────

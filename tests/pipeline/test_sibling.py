@@ -17,8 +17,7 @@ from proxy.upstream.group import Group
 from proxy.upstream.options import GroupOptions
 from tests.pipeline.asking import Asking
 from tests.pipeline.bodies import until
-from tests.pipeline.caching import answer, cached, held
-from tests.pipeline.test_lookup import asking, status_of, waiting
+from tests.pipeline.caching import answer, asking, cached, held, status_of, waiting
 from tests.pipeline.upstreams import GET, Server, answering, close
 
 FRESH = answer(b"Cache-Control: max-age=60, public\r\nCache-Tag: t")
