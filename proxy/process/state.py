@@ -5,6 +5,7 @@ state_dir/
   master.sock    for commands to the master (control_socket.py), 0600
   run/N/         the sockets of generation N's applications, 0700, owned by the runtime user
   tmp/           spooled bodies, 0700, owned by the runtime user
+  metrics/       the numbers of the workers (observe/metrics_file.py), the same
 """
 
 import fcntl
@@ -16,9 +17,11 @@ from pathlib import Path
 
 from proxy.config.values import UNIX_PATH_BYTES
 from proxy.errors import StartError
+from proxy.observe import metrics_file
 from proxy.process.privileges import Identity, make_folder
 
 PID_FILE = "proxyd.pid"
+METRICS = "metrics"
 # Room for "/9999/NAME-9999.sock" below the folder; names have up to 63 characters.
 _SOCKET_NAME_BYTES = 5 + 1 + 63 + 1 + 4 + 5
 _GENERATIONS = 10_000
@@ -57,6 +60,7 @@ class State:
                 f"choose a folder that this user may write"
             ) from None
         make_folder(self.folder / "tmp", 0o700, self._identity)
+        make_folder(self.folder / METRICS, 0o700, self._identity)
         if len(os.fsencode(self.run_folder)) + _SOCKET_NAME_BYTES > UNIX_PATH_BYTES:
             # Deeper than a socket's path can be (sun_path); as short as the system's temp folder.
             self._borrowed = self.run_folder = Path(tempfile.mkdtemp(prefix="proxyd-"))
@@ -64,6 +68,7 @@ class State:
         if self.owner:
             for leftover in self.run_folder.glob("[0-9]*"):
                 shutil.rmtree(leftover, ignore_errors=True)
+            metrics_file.clean(self.folder / METRICS)
 
     def take_over(self) -> None:
         """Be the one whose pid the file has."""
@@ -80,6 +85,7 @@ class State:
             shutil.rmtree(self._borrowed, ignore_errors=True)
         if self.lock >= 0:
             if self.owner:
+                metrics_file.clean(self.folder / METRICS)
                 with suppress(OSError):
                     self._pid_file.unlink()
             os.close(self.lock)

@@ -31,6 +31,7 @@ from proxy.observe.logs import ErrorLog, configure
 from proxy.process.probes import Probes
 from proxy.process.pulse import BEAT, BEAT_S, DUMP_SIGNAL, READY
 from proxy.process.worker_cache import WorkerCache
+from proxy.process.worker_metrics import PUBLISH_S, WorkerMetrics
 from proxy.process.worker_tls import WorkerTls
 from proxy.process.workers import ACCEPT, LINE_BYTES, TLS
 from proxy.protocol.deadlines import Deadlines
@@ -100,6 +101,7 @@ class Worker:
         siblings = [Path(path) for path in document["siblings"]]
         self.cache = WorkerCache(config, self.parts, document["worker"], siblings)
         self.probes = Probes(config, self.parts.groups)
+        self.metrics = WorkerMetrics(config, self.parts, error_log)
         self.servers: list[asyncio.Server] = []
         self.stopping: asyncio.Future[float] | None = None
         self.accepting = asyncio.Event()
@@ -116,6 +118,7 @@ class Worker:
         self._watch_signals(loop)
         await self.cache.listen(loop, self.clock)
         self.probes.start()
+        self.metrics.open(service, self.cache)
         tick = loop.create_task(self._tick(service))
         gc.freeze()  # what was imported and built stays; the collector need not look at it again
         self._say(READY)
@@ -140,6 +143,7 @@ class Worker:
         if ending:
             await asyncio.wait(ending, timeout=ENDING_S)
         self.parts.close()
+        self.metrics.close()
         await self.cache.close()
         return 0
 
@@ -201,7 +205,7 @@ class Worker:
 
     async def _tick(self, service: Service) -> None:
         """Do what is due every now and then: the one timer of this process."""
-        flush_at = beat_at = 0.0
+        flush_at = beat_at = publish_at = 0.0
         while True:
             now = service.loop.time()
             duties: list[Callable[[], None]] = [
@@ -218,6 +222,9 @@ class Worker:
                 duties.append(partial(self._say, BEAT))
                 duties.append(self.cache.tick)
                 beat_at = now + BEAT_S
+            if now >= publish_at:
+                duties.append(self.metrics.publish)
+                publish_at = now + PUBLISH_S
             for duty in duties:
                 try:
                     duty()

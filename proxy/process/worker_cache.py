@@ -56,7 +56,7 @@ class WorkerCache:
         if config.cache.disk:
             self._journal = Journal(folder)
             self._disk = DiskStore(folder, self._journal, object_bytes=config.cache.memory_object)
-        memory = MemoryStore(config.cache.memory)
+        memory = MemoryStore(config.cache.memory, parts.site.cache_figures.evict)
         self.tiered = Tiered(memory, self._disk, self.purges, config.cache.memory_object)
         parts.site.cache = self.tiered
         if len(sockets) > 1:

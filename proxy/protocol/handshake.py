@@ -104,8 +104,10 @@ class Handshake(asyncio.Protocol):
         except OSError as error:  # ssl.SSLError is one
             log.debug("TLS handshake with %s failed: %s", self.peer.address, error)
         if transport is None or self.transport.is_closing():
+            service.handshakes_failed += 1
             (transport or self.transport).abort()
         else:
+            service.handshakes_complete += 1
             self._speak_http(transport)
         service.settle()
 

@@ -104,6 +104,7 @@ class Http1(asyncio.Protocol):
         if not service.make_room():
             self.transport.abort()
             return
+        service.accepted += 1
         service.connections.add(self)
         service.idle[self] = None
         service.deadlines.set(self, service.loop.time() + service.limits.header_timeout_s)

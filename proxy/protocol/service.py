@@ -38,16 +38,20 @@ class Service:
 
     `site` is what new requests get; replacing the reference is a reload. `idle` holds the
     connections that wait for a next request, and `handshakes` those that speak TLS but not HTTP
-    yet, the longest waiting first.
+    yet, the longest waiting first. `accepted` counts connections, `handshakes_complete` and
+    `handshakes_failed` how those of TLS ended.
     """
 
     __slots__ = (
+        "accepted",
         "clock",
         "connections",
         "deadlines",
         "draining",
         "emptied",
         "handshakes",
+        "handshakes_complete",
+        "handshakes_failed",
         "idle",
         "limits",
         "loop",
@@ -70,6 +74,9 @@ class Service:
         self.connections: set[Http1] = set()
         self.idle: dict[Http1, None] = {}
         self.handshakes: dict[Handshake, None] = {}
+        self.accepted = 0
+        self.handshakes_complete = 0
+        self.handshakes_failed = 0
         self.draining = False
         self.emptied: asyncio.Future[None] | None = None
 

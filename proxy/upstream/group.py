@@ -97,6 +97,11 @@ class Group:
         return sum(len(pool.idle) for pool in self._pools)
 
     @property
+    def requests(self) -> int:
+        """How many requests were given a connection, each attempt counted."""
+        return self._handed
+
+    @property
     def waiting(self) -> int:
         """How many requests wait for a connection."""
         return len(self._queue.tickets)

@@ -34,7 +34,8 @@ class Pool:
 
     Idle ones are a stack: the one used last is the least likely to have been closed, and those at
     the bottom age until the sweep lets them go. `taken` counts the connections, those about to be
-    opened included. `failure` is what the last connection failed with.
+    opened included. `failure` is what the last connection failed with, `failures` counts those and
+    the requests without an answer.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Pool:
         "_queue",
         "_resolver",
         "failure",
+        "failures",
         "health",
         "idle",
         "name",
@@ -69,6 +71,7 @@ class Pool:
         self.name = f"upstream {group} ({address})"
         self.health = Health(options.ejection)
         self.failure = ""
+        self.failures = 0
         self.taken = 0
         self.idle: deque[UpstreamConnection] = deque()
         self._options = options
@@ -167,6 +170,7 @@ class Pool:
 
     def failed(self, error: UpstreamError | UpstreamTimeoutError) -> None:
         """Count a request without an answer against the server."""
+        self.failures += 1
         before = self.health.ejections
         self.health.failed(asyncio.get_running_loop().time())
         self._tell_ejection(before, error)
@@ -180,6 +184,7 @@ class Pool:
 
     def _refused(self, error: UpstreamError | UpstreamTimeoutError) -> None:
         self.failure = str(error)
+        self.failures += 1
         before = self.health.ejections
         self.health.refused(asyncio.get_running_loop().time())
         self._tell_ejection(before, error)
