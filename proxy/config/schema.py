@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 
 from proxy.config.backends import App, Upstream
 from proxy.config.cache import CACHE_SECTIONS, Cache
+from proxy.config.control import Control
 from proxy.config.kinds import (
     AccessLogTarget,
     CheckInterval,
@@ -267,6 +268,7 @@ class Config(Table):
         AfterValidator(distinct),
         Field(json_schema_extra={"minItems": 1}),
     ] = default([{"address": "127.0.0.1:8080"}])
+    control: Control = default({})
     limits: Limits = default({})
     timeouts: Timeouts = default({})
     files: Files = default({})
@@ -309,6 +311,7 @@ class Config(Table):
 SECTIONS: dict[str, type[Table]] = {
     "[server]": Server,
     "[[listen]]": Listen,
+    "[control]": Control,
     "[limits]": Limits,
     "[timeouts]": Timeouts,
     "[files]": Files,

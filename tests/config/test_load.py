@@ -101,7 +101,7 @@ address = "127.0.0.1"
 [limits]
 body = "8k"
 
-[control]
+[metrics]
 memory = "1GiB"
 
 [app.timeline]
@@ -127,8 +127,8 @@ listing = true
         'proxy.toml:7: listen[0].address: "127.0.0.1" has no port; write "127.0.0.1:8080"',
         'proxy.toml:10: limits.body: "8k" has half a unit; write "8KiB" (powers of 1024, as in '
         'nginx and Apache) or "8kB" (powers of 1000)',
-        "proxy.toml:12: control: there is no such key; there are: app, cache, files, limits, "
-        "listen, log, route, server, timeouts, upstream",
+        "proxy.toml:12: metrics: there is no such key; there are: app, cache, control, files, "
+        "limits, listen, log, route, server, timeouts, upstream",
         'proxy.toml:16: app.timeline.wsgi: "backend/wsgi.py:app" is a file; write the module: '
         '"backend.wsgi:app"',
         'proxy.toml:17: app.timeline.server: must be one of "waitress", "gevent", "werkzeug", not '

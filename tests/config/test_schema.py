@@ -17,6 +17,7 @@ TO_ROUTE = 'upstream = { old = { servers = ["a:1"] } }\n[[route]]\npath = "/a/*"
 FRAMES = {
     "[server]": (FILES_ROUTE + "[server]\n", "server"),
     "[[listen]]": (FILES_ROUTE + '[[listen]]\naddress = "[::1]:80"\n', "listen"),
+    "[control]": (FILES_ROUTE + "[control]\n", "control"),
     "[limits]": (FILES_ROUTE + "[limits]\n", "limits"),
     "[timeouts]": (FILES_ROUTE + "[timeouts]\n", "timeouts"),
     "[files]": (FILES_ROUTE + "[files]\n", "files"),
@@ -98,6 +99,10 @@ OPTIONS = [
     ("[[listen]]", "client_certificate", '"optional"', "optional", '"no"', "must be one of"),
     ("[[listen]]", "hsts", '"365d"', "max-age=31536000", "true", "must be a time in quotes"),
     ("[[listen]]", "https_redirect", "8443", 8443, '"yes"', "must be true, false, or the port"),
+    ("[control]", "address", '"off"', "off", "true", 'must be "host:port" or "unix:path"'),
+    ("[control]", "token", f'"{"a" * 16}"', "a" * 16, '"a"', "at least 16 letters"),
+    ("[control]", "token_file", '"/t"', Path("/t"), '"~/t"', "is not expanded"),
+    ("[control]", "hosts", '["A.b"]', ("a.b",), '["a:1"]', "has a port"),
     ("[limits]", "handshakes", "64", 64, "0", "must be at least 1"),
     ("[limits]", "request_line", '"16KiB"', 16384, '"16k"', HALF),
     ("[limits]", "headers", "65536", 65536, '"0"', "must be more than 0"),
@@ -285,4 +290,4 @@ def test_an_unknown_key_is_refused_in_every_table(heading: str) -> None:
 
 def test_a_key_of_a_feature_that_is_not_there_is_unknown() -> None:
     with pytest.raises(ConfigError, match="there is no such key"):
-        parse(f"{FILES_ROUTE}[control]\n", Path("proxy.toml"))
+        parse(f"{FILES_ROUTE}[acme]\n", Path("proxy.toml"))
