@@ -159,8 +159,7 @@ class Growing:
                 self._write(data)
         for reader in list(self._readers):
             reader.push(data)
-        self._forget()
-        self.steer()
+        self.caught_up()
 
     def finish(self, trailers: Fields | None) -> None:
         """All of it is here."""
@@ -209,6 +208,10 @@ class Growing:
 
     def _drained(self) -> None:
         self._behind = False
+        self.caught_up()
+
+    def caught_up(self) -> None:
+        """The disk, or a reader, has all that has come."""
         self._forget()
         self.steer()
 
@@ -264,8 +267,7 @@ class Growing:
             elif not self.worth_finishing():
                 self.cancel()
                 return
-        self._forget()
-        self.steer()
+        self.caught_up()
 
     def steer(self) -> None:
         """Hold the source back, or let it go on."""
@@ -401,6 +403,7 @@ class Reader:
                 return
             self._give(data)
         self.live = True
+        growing.caught_up()
         if growing.ended and self._consumer is not None:
             self.end()
 
