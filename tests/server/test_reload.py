@@ -12,7 +12,7 @@ import pytest
 
 from tests.process.running import alive, wait_for
 from tests.server.daemon import PROXYD, Daemon
-from tests.server.load import load_on
+from tests.server.load import Load, load_on
 
 Start = Callable[..., Daemon]
 
@@ -62,6 +62,10 @@ def replaced(running: Daemon, pid: int) -> bool:
     return pids(running, "app") not in ([], [pid])
 
 
+def answered(load: Load, times: int) -> bool:
+    return load.answers[200] >= times
+
+
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
@@ -76,6 +80,20 @@ def test_a_killed_application_is_nothing_to_static_files_and_soon_back(start: St
             wait_for(lambda: running.ask("/pid").status == 200, "its first answer")
     assert load.failures == []
     assert load.repeated == 0
+    assert running.stop() == 0
+    running.check_clean()
+
+
+def test_requests_wait_for_an_application_that_is_killed(start: Start) -> None:
+    running = start(SITE)
+    with load_on(running.connect, ["/pid"], 2) as load:
+        for _ in range(3):
+            (pid,) = pids(running, "app")
+            os.kill(pid, signal.SIGKILL)
+            wait_for(partial(replaced, running, pid), "a new process")
+            wait_for(partial(answered, load, load.answers[200] + 20), "answers from it")
+    # An answer whose head had come when the process died cannot be repaired, so its client repeats.
+    assert load.failures == []
     assert running.stop() == 0
     running.check_clean()
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from proxy.errors import NoAnswerError, OverloadedError, StaleConnectionError, U
 from proxy.rules.health import EjectionRules
 from proxy.upstream.group import Group
 from proxy.upstream.options import GroupOptions
-from proxy.upstream.server import Server
+from proxy.upstream.server import Balance, Server
 from proxy.upstream.wish import Wish
 from tests.upstream.servers import Application, application, ask, get, until
 
@@ -230,8 +231,9 @@ async def test_a_server_that_came_back_gets_its_share_slowly(up_for_s: float) ->
 
 
 async def test_requests_wait_while_an_application_restarts(tmp_path: Path) -> None:
+    patient = replace(MANAGED, ejection=EjectionRules(first_s=1000, longest_s=1000))
     async with application(tmp_path / "s") as one:
-        group = group_of(one, options=MANAGED)
+        group = group_of(one, options=patient)  # nobody but who knocks finds that it is back
         async with swept(group):
             await get(group)
             one.stop()
@@ -326,9 +328,10 @@ async def test_a_group_without_servers_says_so() -> None:
 
 async def test_an_attempt_elsewhere_avoids_the_server_that_failed() -> None:
     async with application() as one, application() as other:
-        group = group_of(one, other)
-        first = await group.acquire()
-        wish = group.again(None, first, NoAnswerError("gone"), b"GET")
+        balance = Balance(kind="hash", source="path")  # which would choose the same one again
+        group = group_of(one, other, options=GroupOptions(balance=balance))
+        first = await group.acquire(Wish(b"key"))
+        wish = group.again(Wish(b"key"), first, NoAnswerError("gone"), b"GET")
         assert wish is not None
         assert (await group.acquire(wish)).owner is not first.owner
         assert group.again(wish, first, NoAnswerError("gone"), b"GET") is None  # once is enough
