@@ -249,13 +249,16 @@ class Fetch:
         self._drop()
         if self._arrival is not None:
             self._arrival.give_up()
-        while self._waiting:
-            waiting = self._waiting.pop(0)
+        for waiting in list(self._waiting):
             waiting.exchange.passed = waiting.why
-            waiting.go_on(forward)
+            self._let_go(waiting, forward)
 
-    # What becomes of the answer. Who waits is taken off one by one: an error in between must not
-    # leave anybody waiting.
+    # What becomes of the answer.
+
+    def _let_go(self, waiting: Waiting, step: Step) -> None:
+        """Take one who waits off the list; not before, lest an error leave somebody waiting."""
+        self._waiting.remove(waiting)
+        waiting.go_on(step)
 
     def _drop(self) -> None:
         untaken, self._untaken = self._untaken, None
@@ -268,9 +271,8 @@ class Fetch:
             self._serve_stale(self.stale, None)
             if self.stale.must_revalidate:  # RFC 9111 §5.2.2.2
                 failure = UpstreamTimeoutError(f"it must be validated, and cannot be: {failure}")
-        while self._waiting:
-            waiting = self._waiting.pop(0)
-            waiting.go_on(step_after(waiting.exchange, failure))
+        for waiting in list(self._waiting):
+            self._let_go(waiting, step_after(waiting.exchange, failure))
 
     def _serve_stale(self, entry: Entry, status: int | None) -> None:
         """Serve the stale entry to those who may have it. RFC 5861 §4, RFC 9111 §4.2.4."""
@@ -280,7 +282,6 @@ class Fetch:
         for waiting in list(self._waiting):
             allowed, _reason = may_serve_on_error(entry, waiting.question.asked, now)
             if allowed:
-                self._waiting.remove(waiting)
                 ttl_s = entry.fresh_until - now
                 member = cache_status.forwarded(waiting.why, status=status, ttl_s=ttl_s)
                 self._serve(waiting, entry, now, member)
@@ -294,7 +295,9 @@ class Fetch:
         more: tuple[FieldLine, ...] = (),
     ) -> None:
         self._note(waiting.exchange)
-        waiting.go_on(lambda exchange: serve(exchange, waiting.question, entry, now, member, more))
+        self._let_go(
+            waiting, lambda exchange: serve(exchange, waiting.question, entry, now, member, more)
+        )
 
     def _note(self, exchange: Exchange) -> None:
         """Let the log of a client's request tell what was asked upstream for it."""
@@ -328,10 +331,9 @@ class Fetch:
             return
         late = self._cache.purged_since(chosen)
         collapsed = None
-        while self._waiting:
-            waiting = self._waiting.pop(0)
+        for waiting in list(self._waiting):
             if late and waiting.purge_seq != self._purge_seq:
-                waiting.go_on(self._again)
+                self._let_go(waiting, self._again)
                 continue
             ttl_s, stored = chosen.fresh_until - times.now, kept[chosen]
             member = cache_status.forwarded(
@@ -373,8 +375,7 @@ class Fetch:
 
     def _hand_over(self, response: Response) -> None:
         """Give the answer to the client whose request it answers; the others ask themselves."""
-        while self._waiting:
-            waiting = self._waiting.pop(0)
+        for waiting in list(self._waiting):
             exchange = waiting.exchange
             if exchange is self._asker:
                 self._untaken = None
@@ -383,11 +384,11 @@ class Fetch:
                     waiting.why, status=response.status, stored=False
                 )
                 exchange.response = with_fields(exchange, response, member, spool=True)
-                waiting.go_on(respond)
+                self._let_go(waiting, respond)
             else:
                 exchange.passed = waiting.why
                 exchange.waited = True
-                waiting.go_on(forward)
+                self._let_go(waiting, forward)
         self._drop()
 
     def _store(self, entry: Entry, response: Response) -> bool:
@@ -402,19 +403,18 @@ class Fetch:
             self._cache.flights.mark(self.key, entry.vary, self._question, monotonic())
         late = self._cache.purged_since(entry)
         now = monotonic()
-        while self._waiting:
-            waiting = self._waiting.pop(0)
+        for waiting in list(self._waiting):
             exchange, question = waiting.exchange, waiting.question
             is_asker = exchange is self._asker
             if not is_asker and (
                 question.variant(entry.vary) != entry.variant
                 or (late and waiting.purge_seq != self._purge_seq)
             ):
-                waiting.go_on(self._again)
+                self._let_go(waiting, self._again)
                 continue
             if not arrival.is_kept and question.wants_part:
                 exchange.passed = waiting.why  # no part of it is worth fetching all of it
-                waiting.go_on(forward)
+                self._let_go(waiting, forward)
                 continue
             self._note(exchange)
             if is_asker:  # who gets all of what the upstream said, once
@@ -422,7 +422,7 @@ class Fetch:
                 given = with_fields(exchange, response, member)
             else:
                 given = self._response(exchange, arrival, now, waiting.why)
-            waiting.go_on(self._giving(arrival, question, given))
+            self._let_go(waiting, self._giving(arrival, question, given))
         return arrival.start()
 
     def _giving(self, arrival: Arrival, question: Question, given: Response) -> Step:
