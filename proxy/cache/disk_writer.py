@@ -173,7 +173,8 @@ class DiskWriter:
 
     def _end(self) -> None:
         self._is_done = True
-        self._host.ended(self)
+        if self._task is None:  # else when that lets the file go
+            self._host.ended(self)
 
     async def _pump(self) -> None:
         """Hand what waits to a thread, until less than a chunk is left."""
@@ -192,6 +193,7 @@ class DiskWriter:
         if self._is_done:
             self._parts.clear()
             self._host.executor.submit(self._file.discard)
+            self._host.ended(self)
         self._task = None
 
 
