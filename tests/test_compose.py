@@ -6,8 +6,9 @@ import pytest
 
 from proxy.clock import Clock
 from proxy.compose import Parts, client_limits
-from proxy.config.load import load
+from proxy.config.load import load, parse
 from proxy.pipeline.forward import forward
+from proxy.pipeline.lookup import lookup
 from proxy.pipeline.static import static
 from proxy.rules.health import EjectionRules
 from proxy.upstream.group import Group
@@ -96,7 +97,7 @@ def test_the_site_is_what_the_server_section_says(parts: Parts, folder: Path) ->
 
 def test_routes_come_in_their_order_with_their_steps(parts: Parts) -> None:
     files, icon, api, rest = parts.site.routes
-    assert [route.step for route in parts.site.routes] == [static, static, forward, forward]
+    assert [route.step for route in parts.site.routes] == [static, static, lookup, lookup]
     assert (files.prefix, icon.exact, api.prefix, rest.prefix) == (
         b"/static/", b"/favicon.ico", b"/api/", b"/",
     )  # fmt: skip
@@ -107,7 +108,26 @@ def test_routes_come_in_their_order_with_their_steps(parts: Parts) -> None:
     assert parts.catalogs == [files.catalog, icon.catalog]
     assert api.group is parts.groups["legacy"]
     assert rest.group is parts.groups["timeline"]
+    assert rest.bare is not None
+    assert rest.bare.step is forward
+    assert (rest.bare.cache, rest.bare.group) == (None, rest.group)
     parts.close()
+
+
+def test_a_route_without_a_cache_goes_straight_on(tmp_path: Path) -> None:
+    text = """
+[[route]]
+path = "/*"
+to = "old"
+[route.cache]
+enabled = false
+[upstream.old]
+servers = ["127.0.0.1:1"]
+"""
+    made = Parts(parse(text, tmp_path / "proxy.toml"), {}, Clock())
+    (route,) = made.site.routes
+    assert (route.step, route.cache) == (forward, None)
+    made.close()
 
 
 def test_the_headers_of_a_route_are_encoded_once(parts: Parts) -> None:

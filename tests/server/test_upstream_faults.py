@@ -270,8 +270,8 @@ def test_past_the_queue_a_request_is_told_to_come_back(daemon: Daemon, upstream:
         first.get("/narrow/first")
         behind = upstream.accept()
         behind.message()
-        for wire in (one, other):
-            wire.get("/narrow/next", "Accept: application/json")
+        for wire, path in ((one, "/narrow/one"), (other, "/narrow/other")):
+            wire.get(path, "Accept: application/json")
         # One of the two waits; the other, whichever came later, has no room to.
         readable, _, _ = select.select([one.sock, other.sock], [], [], 10)
         refused, waits = (one, other) if readable == [one.sock] else (other, one)
@@ -281,7 +281,8 @@ def test_past_the_queue_a_request_is_told_to_come_back(daemon: Daemon, upstream:
         assert json.loads(answer.body)["title"] == "Service Unavailable"
         behind.answer(b"first")
         assert first.message().body == b"first"
-        assert behind.message().start == "GET /narrow/next HTTP/1.1"
+        path = "/narrow/one" if waits is one else "/narrow/other"
+        assert behind.message().start == f"GET {path} HTTP/1.1"
         behind.answer(b"next")
         assert waits.message().body == b"next"
 
