@@ -89,6 +89,7 @@ class DiskStore:
         self._jobs: deque[Job] = deque()
         self._queued_bytes = 0
         self._worker: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def now(self) -> Now:
         """Return the clocks."""
@@ -206,6 +207,8 @@ class DiskStore:
         """
         if len(self._writers) >= self._most_writers or self._monotonic() < self._paused_until:
             return None
+        if self._is_closed:
+            return None
         writer = DiskWriter(self, entry, drained)
         self._writers.add(writer)
         return writer
@@ -230,7 +233,7 @@ class DiskStore:
 
     def _queue(self, job: Job) -> bool:
         size_bytes = 0 if isinstance(job, Drop) else _queued(job)
-        if size_bytes and self._monotonic() < self._paused_until:
+        if self._is_closed or (size_bytes and self._monotonic() < self._paused_until):
             return False
         if len(self._jobs) >= MOST_JOBS or self._queued_bytes + size_bytes > MOST_QUEUED_BYTES:
             return False
@@ -265,10 +268,11 @@ class DiskStore:
             await self._worker
 
     async def close(self) -> None:
-        """Give up what is still streaming, and finish what is queued."""
+        """Give up what is still streaming, finish what is queued, and take nothing more."""
         for writer in list(self._writers):
             writer.abandon()
             await writer.settled()
+        self._is_closed = True
         await self.flush()
         self.executor.shutdown(wait=False)
 

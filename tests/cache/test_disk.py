@@ -324,3 +324,9 @@ async def test_files_are_written_off_the_event_loop(
     await stored(store, entry(b"k"))
     assert not any(seen)
     assert seen
+
+
+async def test_a_closed_store_takes_nothing_more(store: DiskStore) -> None:
+    await store.close()
+    assert not store.put(entry())
+    assert store.begin(entry()) is None

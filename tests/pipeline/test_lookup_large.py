@@ -76,6 +76,9 @@ def empty(folder: Path) -> None:
 
 async def all_here(client: Client) -> None:
     await until(lambda: not cache_of(client).flights)
+    disk = cache_of(client).disk
+    if isinstance(disk, DiskStore):
+        await disk.flush()
 
 
 async def test_content_goes_to_the_disk_and_comes_from_there(
