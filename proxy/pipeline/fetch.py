@@ -63,6 +63,7 @@ class Fetch:
         "_relayed",
         "_request",
         "_request_at",
+        "_said",
         "_untaken",
         "_variant",
         "_waiting",
@@ -90,6 +91,7 @@ class Fetch:
         self._arrival: Arrival | None = None
         self._untaken: Response | None = None
         self._relayed = b""
+        self._said = 0  # the status
         self._names, self._variant = self._cache.expected(question.key, question)
 
     def start(self) -> None:
@@ -200,6 +202,7 @@ class Fetch:
     def send(self, response: Response) -> bool:
         """Take the answer, and give all who wait theirs."""
         self._untaken = response
+        self._said = response.status
         failure = self._exchange.failure
         route = self._exchange.route
         if route is not None and route.inside:
@@ -381,7 +384,7 @@ class Fetch:
                 self._untaken = None
                 self._note(exchange)
                 member = self._relayed or cache_status.forwarded(
-                    waiting.why, status=response.status, stored=False
+                    waiting.why, status=self._said, stored=False
                 )
                 exchange.response = with_fields(exchange, response, member, spool=True)
                 self._let_go(waiting, respond)
@@ -433,7 +436,7 @@ class Fetch:
     ) -> bytes:
         return cache_status.forwarded(
             why,
-            status=arrival.entry.status,
+            status=self._said,
             ttl_s=arrival.entry.fresh_until - now,
             stored=arrival.is_kept,
             collapsed=collapsed or None,

@@ -17,7 +17,16 @@ from proxy.upstream.group import Group
 from proxy.upstream.options import GroupOptions
 from tests.pipeline.asking import Asking
 from tests.pipeline.bodies import until
-from tests.pipeline.caching import answer, asking, cached, held, status_of, waiting
+from tests.pipeline.caching import (
+    another,
+    answer,
+    asking,
+    cached,
+    held,
+    later,
+    status_of,
+    waiting,
+)
 from tests.pipeline.upstreams import GET, Server, answering, close
 
 FRESH = answer(b"Cache-Control: max-age=60, public\r\nCache-Tag: t")
@@ -139,6 +148,79 @@ async def test_a_stream_passes_through_the_other_worker(server: Server, pair: Pa
     server.script = answering(answer(b"Cache-Control: max-age=60", b"x" * size))
     out = await pair.other.ask(GET)
     assert out.endswith(b"x" * size)
+
+
+async def test_the_routes_own_fields_are_put_to_it_once_and_decide_nothing(
+    server: Server, pair: Pair
+) -> None:
+    for client in (pair.owner, pair.other):
+        client.route.headers = ((b"Cache-Control", b"no-store"),)
+        client.route.header_names = frozenset((b"cache-control",))
+    out = await pair.other.ask(GET)
+    assert out.count(b"Cache-Control") == 1
+    assert b"Cache-Control: no-store\r\n" in out
+    entry = held(pair.other)
+    assert entry is not None
+    assert entry.fields.get(b"cache-control") == b"max-age=60, public"
+
+
+async def test_what_passes_the_other_worker_keeps_its_tags(server: Server, pair: Pair) -> None:
+    server.script = answering(answer(b"Cache-Control: private"), FRESH)
+    await pair.owner.ask(GET)  # from now on it passes there
+    await pair.other.ask(GET)
+    entry = held(pair.other)
+    assert entry is not None
+    assert entry.tags == (b"t",)
+    assert held(pair.owner) is None
+
+
+async def test_what_is_stale_is_validated_with_the_other_worker(server: Server, pair: Pair) -> None:
+    fresh = answer(b'Cache-Control: max-age=60, public\r\nETag: "a"\r\nCache-Tag: t')
+    changed = b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nCache-Tag: u\r\n\r\n'
+    server.script = answering(fresh, changed)
+    await pair.other.ask(GET)
+    for client in (pair.other, pair.owner):
+        later(client, 70)
+    out = await pair.other.ask(GET)
+    assert out.endswith(b"hello")
+    assert status_of(out) == b"proxyd; fwd=stale; fwd-status=304; ttl=59; stored"
+    entry = held(pair.other)
+    assert entry is not None
+    assert entry.tags == (b"u",)
+    assert b'If-None-Match: "a"' in server.heads[1]
+
+
+async def test_an_error_of_the_other_worker_goes_to_all_who_wait(
+    server: Server, pair: Pair
+) -> None:
+    server.path.unlink()
+    third = another(pair.other)
+    pair.other.send(GET)
+    third.send(GET)
+    await until(lambda: len(pair.other.wire.log.lines) == 2)
+    for client in (pair.other, third):
+        out = client.transport.take()
+        assert out.startswith(b"HTTP/1.1 502 ")
+        assert b"Cache-Status" not in out
+    third.leave()
+
+
+async def test_an_error_of_the_upstream_is_told_as_such(server: Server, pair: Pair) -> None:
+    server.script = answering(answer(b"", b"oops", status=b"503 Busy"))
+    out = await pair.other.ask(GET)
+    assert out.endswith(b"oops")
+    assert status_of(out) == b"proxyd; fwd=uri-miss; fwd-status=503; stored=?0"
+
+
+async def test_what_the_other_worker_refuses_is_asked_for_here(server: Server, pair: Pair) -> None:
+    """A head that is just small enough for clients is too large with what a worker puts to it."""
+    limits = pair.owner.wire.service.limits
+    size = limits.header_bytes - 100
+    for _ in range(2):
+        out = await pair.other.ask(asking(b"X: " + b"x" * size))
+        assert out.endswith(b"hello")
+    assert len(server.heads) == 1
+    assert held(pair.owner) is None
 
 
 def test_a_key_always_has_the_same_worker() -> None:
