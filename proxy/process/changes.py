@@ -17,17 +17,24 @@ Snapshot = dict[str, tuple[int, int]]
 
 
 class Changes:
-    """The source files below a folder; looked at once a second, in a thread."""
+    """The source files below a folder; looked at once a second, in a thread.
 
-    def __init__(self, folder: Path, state_dir: Path) -> None:
+    What has changed since `began_ns` (since the epoch, as files have it) counts as changed: the
+    applications may have read it before.
+    """
+
+    def __init__(self, folder: Path, state_dir: Path, began_ns: int) -> None:
         self._folder = folder
         self._state_dir = state_dir
+        self._began_ns = began_ns
         self._known: Snapshot | None = None
 
     async def wait(self) -> list[str]:
         """Return what has changed since the last call, once it has been the same for a second."""
         if self._known is None:
-            self._known = await self._look()
+            found = await self._look()
+            began_ns = self._began_ns
+            self._known = {path: seen for path, seen in found.items() if seen[0] <= began_ns}
         last = self._known
         while True:
             await asyncio.sleep(_CHECK_S)

@@ -54,6 +54,7 @@ class Master:
 
     _generation: Generation  # the one that serves, or is about to
     _watch: bool
+    _began_ns: int
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class Master:
         """Start, wait for a signal, stop; raises StartError."""
         self._hear_signals()
         self._watch = watch
+        self._began_ns = time.time_ns()
         try:
             self._state.open(inheritance.lock if inheritance else None)
             number = inheritance.number if inheritance else 1
@@ -290,7 +292,7 @@ class Master:
 
     async def _reload_on_changes(self) -> None:
         config = self._generation.config
-        changes = Changes(config.folder, config.server.state_dir)
+        changes = Changes(config.folder, config.server.state_dir, self._began_ns)
         while self._develops:
             paths = await changes.wait()
             log.info("%s changed", ", ".join(paths[:5]))

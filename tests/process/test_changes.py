@@ -1,6 +1,8 @@
 """What counts as a change of an application's source, and when it is told."""
 
 import asyncio
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -49,7 +51,7 @@ async def test_a_change_is_told_once_it_has_come_to_rest(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "_CHECK_S", 0.01)
-    watched = Changes(project, project / "var")
+    watched = Changes(project, project / "var", time.time_ns())
     waiting = asyncio.create_task(watched.wait())
     while watched._known is None:  # noqa: ASYNC110 - a thread's doing
         await asyncio.sleep(0.01)
@@ -59,3 +61,14 @@ async def test_a_change_is_told_once_it_has_come_to_rest(
     again = asyncio.create_task(watched.wait())
     (project / "more.py").unlink()
     assert names(project, await again) == ["more.py"]
+
+
+async def test_what_changed_while_the_applications_started_has_changed(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "_CHECK_S", 0.01)
+    an_hour_ago = time.time_ns() - 3600 * 10**9
+    os.utime(project / "proxy.toml", ns=(an_hour_ago - 1, an_hour_ago - 1))
+    os.utime(project / "templates" / "page.html", ns=(an_hour_ago - 1, an_hour_ago - 1))
+    watched = Changes(project, project / "var", an_hour_ago)
+    assert names(project, await watched.wait()) == ["app.py"]
