@@ -9,12 +9,14 @@ from time import time
 
 from proxy.cache.entry import Entry
 from proxy.message import Consumer, FieldLine, Fields, Response, Source
+from proxy.pipeline.question import Slice
 from proxy.rules.partial import (
     Part,
     combined,
     completing_fields,
     read_content_range,
     received_part,
+    slice_size,
 )
 from proxy.rules.ranges import Span
 from proxy.rules.validators import strong_validator
@@ -60,6 +62,20 @@ def completed(entry: Entry, response: Response) -> Response | None:
         beginning + rest if isinstance(rest, bytes) else Behind(beginning, rest),
         reason=entry.reason,
     )
+    made.dated = response.dated
+    return made
+
+
+def whole_in(part: Slice, response: Response) -> Response:
+    """Return a slice, or the whole if that is all of it: RFC 9110 §15.3.7.3."""
+    fields = Fields(response.fields)
+    if slice_size(part.number, part.slice_bytes, response.status, fields) is None:
+        return response
+    place = read_content_range(fields.get(b"content-range"))
+    if place is None or place.span != Span(0, place.size or 0):
+        return response
+    lines = [line for line in response.fields if line[0].lower() != b"content-range"]
+    made = Response(200, lines, response.body)
     made.dated = response.dated
     return made
 

@@ -130,7 +130,8 @@ class Exchange:
     that the log and the application see; `origin` is worked out where somebody needs it.
     `question` is what the cache was asked; `passed` is why the request goes past it (a constant of
     `rules.cache_status`), `waited` that it waited for another one in vain before. `inner` is an
-    exchange of the cache's own, which no client's log line tells of.
+    exchange of the cache's own, which no client's log line tells of; `inside` is one that another
+    worker asks for.
     `answer` is the upstream's, until `receive` has made a response of it. `sender` sends the
     request's content upstream, `task` is all else that waits.
     """
@@ -142,6 +143,7 @@ class Exchange:
         "client",
         "failure",
         "inner",
+        "inside",
         "origin",
         "passed",
         "peer",
@@ -175,6 +177,7 @@ class Exchange:
         self.passed = b""
         self.waited = False
         self.inner = False
+        self.inside = False
         self.request_id = b""
         self.body_bytes = 0
         self.upstream_name = ""

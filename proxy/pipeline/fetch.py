@@ -21,7 +21,7 @@ from proxy.cache.entry import Entry
 from proxy.errors import HttpError, UpstreamTimeoutError
 from proxy.message import FieldLine, Fields, Response
 from proxy.pipeline.arrival import Arrival
-from proxy.pipeline.completing import completed, rest_fields
+from proxy.pipeline.completing import completed, rest_fields, whole_in
 from proxy.pipeline.engine import run
 from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.fail import step_after
@@ -35,6 +35,7 @@ from proxy.pipeline.site import Route
 from proxy.pipeline.store import Judged, Times, judge_answer, refreshed
 from proxy.pipeline.waiting import Waiting
 from proxy.rules import cache_status
+from proxy.rules.partial import slice_range
 from proxy.rules.reuse import ERROR_STATUSES, may_serve_on_error
 from proxy.rules.storing import AUTHORIZATION
 from proxy.rules.validation import conditional_fields, select_validated
@@ -110,6 +111,9 @@ class Fetch:
         elif stale is not None:
             self._asked_about = [entry for entry in cache.siblings(stale) if entry.complete]
             conditions = conditional_fields(self._asked_about)
+        part = self._question.part
+        if part is not None:
+            conditions.append((b"Range", slice_range(part.number, part.slice_bytes)))
         self._request = fetching(self._asker.request, self._question.rule, conditions)
         self._purge_seq = cache.purges.current()
         self._request_at = time()
@@ -119,7 +123,7 @@ class Fetch:
         asker = self._asker
         siblings = asker.site.siblings
         # Who was asked by another worker asks nobody further: they may differ in whose key it is.
-        if siblings is None or asker.inner or not asker.request.authority:
+        if siblings is None or asker.inside or not asker.request.authority:
             self._ask(None)
         else:
             self._ask(siblings.route_for(self.key))
@@ -229,6 +233,8 @@ class Fetch:
         elif stale is not None and status in ERROR_STATUSES:
             self._serve_stale(stale, status)
             self._hand_over(response)
+        elif status == 206 and self._question.part is not None:
+            return self._take_answer(whole_in(self._question.part, response))
         else:
             return self._take_answer(response)
         return True

@@ -51,7 +51,7 @@ def with_fields(
     route = exchange.route
     lines = response.fields
     if route is not None:
-        lines = client_fields(route, lines, member, inner=exchange.inner)
+        lines = client_fields(route, lines, member, inner=exchange.inside)
     body = response.body
     if spool and route is not None and body is not None and not isinstance(body, bytes):
         body = spooled(exchange.site, route, body)

@@ -5,6 +5,7 @@ from proxy.cache.memory import Variants
 from proxy.cache.store import Later
 from proxy.cache.tiered import Tiered
 from proxy.errors import HttpError
+from proxy.message import Request
 from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.fail import error_response
 from proxy.pipeline.fetch import Fetch
@@ -12,6 +13,7 @@ from proxy.pipeline.forward import forward
 from proxy.pipeline.question import Question, question_of
 from proxy.pipeline.respond import respond
 from proxy.pipeline.serve import serve, serve_hit
+from proxy.pipeline.slices import sliced
 from proxy.rules import cache_status
 from proxy.rules.cache_control import NOTHING_ASKED
 from proxy.rules.reuse import Verdict, judge
@@ -97,6 +99,9 @@ def missed(
     exchange: Exchange, question: Question, cache: Tiered, entry: Entry | None
 ) -> Step | Wait | None:
     """Fetch what is not stored, or must be validated: alone, or with those who wait already."""
+    request = exchange.request
+    if question.rule.slice_bytes and entry is None and may_be_sliced(request, question):
+        return sliced(exchange, question, look_again)
     if question.asked.only_if_cached:
         return only_if_cached(exchange)
     why = cache_status.URI_MISS
@@ -106,7 +111,6 @@ def missed(
         why = cache_status.why_validated(entry, exchange.sink.now())
     elif cache.get(question.key) is not None:
         why = cache_status.VARY_MISS
-    request = exchange.request
     now = exchange.sink.now()
     if (
         request.method == b"HEAD"
@@ -128,6 +132,11 @@ def missed(
     else:
         waiting.wait(exchange, question, why)
     return None
+
+
+def may_be_sliced(request: Request, question: Question) -> bool:
+    """Whether to look for slices of what is not stored as a whole."""
+    return question.part is None and request.method == b"GET" and not question.alone
 
 
 def under_way(question: Question, cache: Tiered, now: float) -> tuple[Fetch | None, Fetch | None]:

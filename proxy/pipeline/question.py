@@ -1,5 +1,7 @@
 """What a request asks of the cache: understood once, and kept with a request that is shared."""
 
+from typing import NamedTuple
+
 from proxy.message import FieldLine, Fields, Request
 from proxy.pipeline.exchange import Exchange
 from proxy.rules import cache_status
@@ -23,12 +25,21 @@ OF_ONE_CLIENT = frozenset(
 )
 
 
+class Slice(NamedTuple):
+    """One slice of a large object, whose key is `whole_key`."""
+
+    number: int
+    slice_bytes: int
+    whole_key: bytes
+
+
 class Question:
     """A request as the cache sees it.
 
     `asked` are its directives. `plain` is a GET for all of an answer, whatever the client holds.
     `alone` is one that may be answered from the cache, but not fetched for others: its answer is
-    not to be stored, or has a condition that only the origin evaluates (RFC 9111 §4.3.2).
+    not to be stored, or has a condition that only the origin evaluates (RFC 9111 §4.3.2). `part`
+    is the slice that is asked for, if it is for one.
     `why` is empty, or why the request goes past the cache (`cache_status.METHOD` or BYPASS); a
     client that has shown a certificate is somebody, and no field says to whom else its answers go.
     """
@@ -42,6 +53,7 @@ class Question:
         "certified",
         "key",
         "origin",
+        "part",
         "plain",
         "rule",
         "scheme",
@@ -80,6 +92,7 @@ class Question:
             or b"if-unmodified-since" in request.fields
             or met(rule.no_store, request)
         )
+        self.part: Slice | None = None
         self.why = b""
         if request.method not in {b"GET", b"HEAD"}:
             self.why = cache_status.METHOD
@@ -90,6 +103,12 @@ class Question:
             or met(rule.bypass, request)
         ):
             self.why = cache_status.BYPASS
+
+    def ask_for(self, part: Slice) -> None:
+        """Let it be about one slice, as something of its own. The URL in the key is the same."""
+        self.part = part
+        self.key = b"%b slice:%d/%d" % (self.key, part.number, part.slice_bytes)
+        self.plain = True
 
     def variant(self, names: tuple[bytes, ...]) -> bytes:
         """Return what the request comes to in the fields that a Vary names; kept for the next."""

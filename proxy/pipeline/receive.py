@@ -46,7 +46,7 @@ def pass_on(exchange: Exchange, route: "Route", answer: "UpstreamResponse") -> P
     """Make the head for the client, or take the one that was made of the same head before."""
     head = answer.head
     known = None if head is None else head.passed_on
-    passed = (exchange.passed, exchange.waited, exchange.inner)
+    passed = (exchange.passed, exchange.waited, exchange.inside)
     if isinstance(known, PassedOn) and known.route is route and known.passed == passed:
         return known
     fields = answer.fields
@@ -60,7 +60,7 @@ def pass_on(exchange: Exchange, route: "Route", answer: "UpstreamResponse") -> P
             exchange.passed, status=answer.status, collapsed=False if exchange.waited else None
         )
     if member or route.headers:
-        lines = client_fields(route, lines, member, inner=exchange.inner)
+        lines = client_fields(route, lines, member, inner=exchange.inside)
     if answer.status == 426 and b"upgrade" in fields:  # RFC 9110 §15.5.22
         lines += ((b"Connection", b"upgrade"), (b"Upgrade", fields.get(b"upgrade") or b""))
     made = PassedOn(route, lines, passed, WireHead(), b"date" in fields)

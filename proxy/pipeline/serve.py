@@ -43,7 +43,7 @@ OF_A_304 = frozenset(
 
 def serve_hit(exchange: Exchange, question: Question, entry: Entry, now: float) -> Step:
     """Answer with a fresh entry; the answer of one second is made once."""
-    if exchange.inner:
+    if exchange.inside:
         return serve(exchange, question, entry, now, cache_status.hit(entry.fresh_until - now))
     exchange.site.cache_figures.hits += 1
     age = int(now - entry.born_at)
@@ -91,7 +91,7 @@ def whole(exchange: Exchange, entry: Entry, age: int, member: bytes) -> Response
     """Make the answer; without its content when that is not in memory (see `with_body`)."""
     lines = entry.fields.lines
     if exchange.route is not None:
-        lines = client_fields(exchange.route, lines, member, age, inner=exchange.inner)
+        lines = client_fields(exchange.route, lines, member, age, inner=exchange.inside)
     in_memory = isinstance(entry.body, bytes)
     response = Response(
         entry.status,
@@ -159,7 +159,7 @@ def same_as_held(exchange: Exchange, entry: Entry, response: Response) -> Respon
 def not_modified(exchange: Exchange, response: Response) -> Response:
     """Make a 304 of the answer that the client holds already; another worker gets every field."""
     lines = response.fields
-    if not exchange.inner:
+    if not exchange.inside:
         lines = [line for line in lines if line[0].lower() in OF_A_304]
     made = Response(304, lines)
     made.dated = response.dated

@@ -98,7 +98,7 @@ def arrive(exchange: Exchange) -> None:
     exchange.peer = peer
     exchange.client = asker.client
     exchange.origin = asker.origin
-    exchange.inner = True
+    exchange.inner = exchange.inside = True
     exchange.request = with_fields(request, [line for line in request.fields if line[0] != FIELD])
 
 

@@ -21,10 +21,12 @@ from proxy.rules.freshness import (
     stale_forbidden,
     stale_windows,
 )
+from proxy.rules.partial import slice_size
 from proxy.rules.reasons import Reason
 from proxy.rules.storing import AUTHORIZATION, may_store, stored_fields, worth_storing
 from proxy.rules.targeted import governing_directives
 from proxy.rules.validation import updated_fields
+from proxy.rules.validators import strong_validator
 
 OF_ONE_MESSAGE = frozenset((b"age", b"date"))
 
@@ -55,7 +57,8 @@ def judge_answer(
     fields = Fields(response.fields)
     rule = rule_for(question.rule, request, response.status, fields)
     directives = governing_directives(fields, rule)
-    allowed, reason = may_store(request, response.status, fields, directives, rule)
+    is_part = is_slice(question, response.status, fields, int(times.response_at))
+    allowed, reason = may_store(request, response.status, fields, directives, rule, partial=is_part)
     names = told_apart_by(fields, directives, rule)
     if not allowed or names is None:
         return Judged(None, reason, names or ())
@@ -63,7 +66,7 @@ def judge_answer(
     if b"date" not in fields:  # RFC 9110 §6.6.1
         kept.append((b"Date", formatdate(times.response_at, usegmt=True).encode()))
     entry = Entry(
-        key=question.key,
+        key=question.key if question.part is None or is_part else question.part.whole_key,
         variant=question.variant(names),
         vary=names,
         status=response.status,
@@ -89,6 +92,14 @@ def judge_answer(
         no_cache=entry.no_cache,
     )
     return Judged(entry, reason, names) if useful else Judged(None, why, names)
+
+
+def is_slice(question: Question, status: int, fields: Fields, now: int) -> bool:
+    """Whether an answer is the slice that was asked for, and can be put to others."""
+    part = question.part
+    if part is None or strong_validator(fields, now) is None:
+        return False
+    return slice_size(part.number, part.slice_bytes, status, fields) is not None
 
 
 def told_apart_by(
@@ -154,7 +165,9 @@ def refreshed(
     fields = Fields(updated_fields(entry.fields, fresh))
     rule = rule_for(question.rule, request, entry.status, fields)
     directives = governing_directives(fields, rule)
-    allowed, reason = may_store(request, entry.status, fields, directives, rule)
+    allowed, reason = may_store(
+        request, entry.status, fields, directives, rule, partial=entry.status == 206
+    )
     if reason is AUTHORIZATION:
         return True
     entry.set_fields(fields)

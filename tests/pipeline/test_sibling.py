@@ -12,6 +12,7 @@ from proxy.pipeline.forward import forward
 from proxy.pipeline.sibling import Siblings, asked_inside
 from proxy.pipeline.site import Route
 from proxy.protocol.listener import listen
+from proxy.rules.cache_rule import CacheRule
 from proxy.upstream.address import UnixAddress
 from proxy.upstream.group import Group
 from proxy.upstream.options import GroupOptions
@@ -27,6 +28,7 @@ from tests.pipeline.caching import (
     status_of,
     waiting,
 )
+from tests.pipeline.test_slices import Film
 from tests.pipeline.upstreams import GET, Server, answering, close
 
 FRESH = answer(b"Cache-Control: max-age=60, public\r\nCache-Tag: t")
@@ -240,3 +242,15 @@ def test_what_an_asker_says_is_without_fields_of_the_hop() -> None:
     sent = asked_inside(asking_.exchange, request)
     assert b"connection" not in sent.fields
     assert sent.fields.get(b"host") == b"h"
+
+
+async def test_slices_are_fetched_once_for_both(server: Server, pair: Pair) -> None:
+    film = Film()
+    server.script = film.script
+    for client in (pair.owner, pair.other):
+        client.route.cache = CacheRule(slice_bytes=100)
+    out = await pair.other.ask(GET)
+    assert out.endswith(b"\r\n\r\n" + film.content)
+    assert (await pair.owner.ask(asking(b"Range: bytes=150-249"))).endswith(film.content[150:250])
+    assert film.asked == [b"0", b"100", b"200"]
+    assert pair.owner.wire.log.lines == [(b"/a?b", 206)]
