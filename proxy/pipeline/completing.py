@@ -51,10 +51,8 @@ def completed(entry: Entry, response: Response) -> Response | None:
         return None
     new = received_part(response.status, fields, place.span.stop - place.span.first)
     whole = None if new is None else combined(_part(entry), new, int(time()))
-    if whole is None or not whole.complete:
-        return None
     beginning, rest = entry.body, response.body
-    if not isinstance(beginning, bytes) or rest is None:
+    if whole is None or not whole.complete or rest is None or not isinstance(beginning, bytes):
         return None
     made = Response(
         200,

@@ -142,11 +142,10 @@ class Fetch:
             sub.request = asked_inside(asker, self._request)
         run(sub, forward)
 
-    def _ask_anew(self) -> None:
+    def _ask_anew(self, stale: Entry) -> None:
         """Ask for all of it: what was said about what is stored does not fit that."""
-        if self.stale is not None:
-            self._cache.remove(self.stale)
-            self.stale = None
+        self._cache.remove(stale)
+        self.stale = None
         self.began = False
         self._prepare()
         self._ask_somebody()
@@ -180,8 +179,7 @@ class Fetch:
 
     def left(self, waiting: Waiting) -> None:
         """A client that waited has left; the last one takes the fetch with it."""
-        if waiting in self._waiting:
-            self._waiting.remove(waiting)
+        self._waiting.remove(waiting)
         if not self._waiting and not self.began:
             self.began = True  # nobody is to wait for it any more
             self._cache.flights.remove(self)
@@ -226,8 +224,8 @@ class Fetch:
 
     def _take(self, response: Response) -> bool:
         stale, status = self.stale, response.status
-        if status == 304 and self._asked_about:
-            self._take_304(response)
+        if stale is not None and status == 304 and self._asked_about:
+            self._take_304(stale, response)
         elif stale is not None and not stale.complete and status in {206, 416}:
             return self._take_rest(stale, response)
         elif stale is not None and status in ERROR_STATUSES:
@@ -313,7 +311,7 @@ class Fetch:
         exchange.upstream_s = self._exchange.upstream_s
         exchange.request_id = self._exchange.request_id
 
-    def _take_304(self, response: Response) -> None:
+    def _take_304(self, stale: Entry, response: Response) -> None:
         """Make what it is about fresh again, and serve that. RFC 9111 §4.3.4."""
         times = self._times()
         said = Fields(response.fields)
@@ -331,12 +329,12 @@ class Fetch:
             (
                 entry
                 for entry in kept
-                if entry is self.stale or question.variant(entry.vary) == entry.variant
+                if entry is stale or question.variant(entry.vary) == entry.variant
             ),
             None,
         )
         if chosen is None:  # it speaks of something else
-            self._ask_anew()
+            self._ask_anew(stale)
             return
         late = self._cache.purged_since(chosen)
         collapsed = None
@@ -357,7 +355,7 @@ class Fetch:
         made = completed(stale, response)
         if made is None:
             self._drop()
-            self._ask_anew()
+            self._ask_anew(stale)
             return True
         self._untaken = made
         return self._take_answer(made)

@@ -122,6 +122,13 @@ async def test_a_304_for_another_variant_is_not_taken_for_this_one(
     assert client.wire.send(asking(b"Accept-Language: en")).endswith(b"english")
 
 
+async def test_a_304_of_one_second_is_made_once(server: Server, client: Client) -> None:
+    server.script = answering(answer(TAGGED))
+    await client.ask(GET)
+    outs = {client.wire.send(asking(b'If-None-Match: "a"')) for _ in range(3)}
+    assert all(out.startswith(b"HTTP/1.1 304 ") for out in outs)
+
+
 async def test_an_error_to_a_refresh_leaves_what_is_stale(server: Server, client: Client) -> None:
     server.script = answering(
         answer(b"Cache-Control: max-age=60, stale-while-revalidate=60"),

@@ -284,6 +284,23 @@ async def test_what_only_a_thread_can_read_is_read_by_one(
     assert status_of(await client.ask(GET)).startswith(b"proxyd; fwd=uri-miss; ")
 
 
+async def test_what_is_here_at_once_and_too_large_for_memory_goes_to_the_disk(
+    server: Server, client: Client, disk: DiskStore
+) -> None:
+    cache_of(client).memory_object_bytes = 2
+    server.script = answering(
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"
+    )
+    out = await client.ask(GET)
+    assert out.endswith(b"5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n")
+    await all_here(client)
+    entry = held(client)
+    assert entry is not None
+    assert isinstance(entry.body, DiskBody)
+    assert entry.trailers is not None
+    assert (await client.ask(GET)).endswith(b"\r\n\r\nhello")
+
+
 # ── Without a disk ───────────────────────────────────────────────────────────────────────────
 
 

@@ -207,6 +207,16 @@ async def test_an_error_of_the_other_worker_goes_to_all_who_wait(
     third.leave()
 
 
+async def test_what_caches_behind_us_say_is_passed_on(server: Server, pair: Pair) -> None:
+    server.script = answering(
+        answer(b"Cache-Control: max-age=60\r\nCache-Status: inner; hit; ttl=5")
+    )
+    out = await pair.other.ask(GET)
+    assert status_of(out) == (
+        b"inner; hit; ttl=5, proxyd; fwd=uri-miss; fwd-status=200; ttl=59; stored"
+    )
+
+
 async def test_an_error_of_the_upstream_is_told_as_such(server: Server, pair: Pair) -> None:
     server.script = answering(answer(b"", b"oops", status=b"503 Busy"))
     out = await pair.other.ask(GET)
