@@ -4,7 +4,7 @@ import json
 import logging
 from http import HTTPStatus
 
-from proxy.errors import ClientGoneError, HttpError
+from proxy.errors import ClientGoneError, HttpError, StoredContentError
 from proxy.message import FieldLine, Response
 from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.finish import finish
@@ -98,6 +98,9 @@ def step_after(exchange: Exchange, error: BaseException) -> Step:
         return fail
     if isinstance(error, ClientGoneError):
         return finish
+    if isinstance(error, StoredContentError):  # seen too late for a miss
+        exchange.failure = HttpError(f"stored content: {error}")
+        return fail
     log.error("an error that proxyd did not foresee", exc_info=error)
     exchange.failure = HttpError("internal error")
     return fail

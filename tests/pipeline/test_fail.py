@@ -7,7 +7,13 @@ from http import HTTPStatus
 import pytest
 
 from proxy import errors
-from proxy.errors import ClientGoneError, ContentTooLargeError, HttpError, NotFoundError
+from proxy.errors import (
+    ClientGoneError,
+    ContentTooLargeError,
+    HttpError,
+    NotFoundError,
+    StoredContentError,
+)
 from proxy.pipeline.fail import HINTS, error_response, fail, step_after
 from proxy.pipeline.finish import finish
 from proxy.pipeline.respond import respond
@@ -112,6 +118,16 @@ def test_after_a_client_that_left_there_is_only_the_log() -> None:
     asking = Asking()
     assert step_after(asking.exchange, ClientGoneError("left")) is finish
     assert asking.exchange.failure is None
+
+
+def test_stored_content_that_is_seen_too_late_to_be_damaged_is_a_failure_like_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asking = Asking()
+    assert step_after(asking.exchange, StoredContentError("its block 4 …")) is fail
+    assert asking.exchange.failure is not None
+    assert asking.exchange.failure.status == 500
+    assert caplog.records == []
 
 
 def test_an_error_that_nobody_foresaw_is_a_500_and_a_traceback_in_the_log(
