@@ -82,12 +82,15 @@ def status(
     config: ConfigFile = Path("proxy.toml"),
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Show what runs: processes, generations, listeners."""
+    """Show what runs: processes, generations, connections, upstreams, cache, certificates."""
     import json
 
+    from proxy.process.control_client import state_folder
+    from proxy.process.state import METRICS
     from proxy.process.status import show
+    from proxy.process.traffic import with_traffic
 
-    found = ask_daemon(config, "status")[1]
+    found = with_traffic(ask_daemon(config, "status")[1], state_folder(config) / METRICS)
     if as_json:
         put(json.dumps(found, indent=2, ensure_ascii=False))
     else:

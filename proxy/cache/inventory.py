@@ -119,6 +119,11 @@ class Inventory:
         rows = self._read(f"{_COLUMNS} WHERE status IS NOT NULL AND {where}", arguments)
         return [Item._make((*row[:-1], tuple(row[-1].split()))) for row in rows]
 
+    def totals(self) -> tuple[int, int]:
+        """Return the number of files, and what they take on the disk in bytes."""
+        ((files, disk_bytes),) = self._read("SELECT entries, disk_bytes FROM total")
+        return files, disk_bytes
+
     def stats(self) -> Stats:
         """Return how much is stored."""
         (totals,) = self._read("SELECT entries, bytes, disk_bytes FROM total")

@@ -85,7 +85,7 @@ METRICS: Final[dict[str, Metric]] = {
         "counter", "Entries that went from the memory of a worker to make room."
     ),
     "proxyd_cache_purges_total": Metric(
-        "largest", "Purges since the cache was made, with those that unsafe requests caused."
+        "largest", "Purges since the workers were started, those of unsafe requests included."
     ),
     "proxyd_log_lines_lost_total": Metric(
         "counter", "Lines that the access log or the error log could not take."

@@ -126,6 +126,24 @@ class Certificates:
             client_ca = plain(pem)
         return Material(tuple(certificates), client_ca)
 
+    def describe(self) -> list[dict[str, object]]:
+        """Return what is served where, and until when: seconds since the epoch."""
+        if not self._listeners:
+            return []
+        from cryptography import x509
+
+        return [
+            {
+                "listener": str(self._listens[index].address),
+                "names": list(served.names),
+                "expires_at": x509.load_pem_x509_certificate(
+                    served.certificate.encode()
+                ).not_valid_after_utc.timestamp(),
+            }
+            for index, material in self._listeners.items()
+            for served in material.certificates
+        ]
+
     def _pairs(self, listen: Listen) -> tuple[KeyPair, ...]:
         if isinstance(listen.tls, tuple):
             return listen.tls

@@ -5,6 +5,10 @@
            ◀── {"done": true, "text": "…", "data": {…}}   one; `done` is false when it failed
 
 JSON, one object on each line. The file's mode, 0600, is the whole protection.
+
+The control process (control_program.py), who is not the file's owner when the master is root, has a
+socket to the master from birth. There, commands run side by side: each has an "id", which stands in
+what is said about it.
 """
 
 import asyncio
@@ -44,6 +48,7 @@ class ControlSocket:
         self._server: asyncio.Server | None = None
         self._made: os.stat_result | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._children: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Listen in the place of whoever did before; the caller holds the folder's lock."""
@@ -93,31 +98,72 @@ class ControlSocket:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(_TALK_S):
             try:
-                handler = self._handlers[json.loads(await reader.readline())["command"]]
-            except (ValueError, KeyError, TypeError):
-                known = ", ".join(sorted(self._handlers))
-                await _send(writer, {"done": False, "text": f"no such command; there are: {known}"})
-                return
+                asked = await reader.readline()
+            except ValueError:  # longer than any command
+                asked = b""
+        await self._carry_out(asked, writer)
+
+    async def _carry_out(self, asked: bytes, writer: asyncio.StreamWriter) -> None:
+        """Do what one line asks for, and say how it went."""
+        mark: dict[str, Any] = {}
+        try:
+            wanted = json.loads(asked)
+            mark = {"id": wanted["id"]} if "id" in wanted else {}
+            handler = self._handlers[wanted["command"]]
+        except (ValueError, KeyError, TypeError):
+            known = ", ".join(sorted(self._handlers))
+            text = f"no such command; there are: {known}"
+            await _send(writer, {"done": False, "text": text, **mark})
+            return
 
         def tell(text: str) -> None:
             # What nobody reads must not pile up; the outcome is what matters.
             if writer.transport.get_write_buffer_size() < REQUEST_BYTES * 16:
-                writer.write(_line({"progress": text}))
+                writer.write(_line({"progress": text, **mark}))
 
         try:
             text, data = await handler(tell)
         except ProxydError as error:
-            await _send(writer, {"done": False, "text": str(error)})
+            await _send(writer, {"done": False, "text": str(error), **mark})
         except asyncio.CancelledError:
-            await _send(writer, {"done": False, "text": "proxyd ends"})
+            await _send(writer, {"done": False, "text": "proxyd ends", **mark})
         except Exception:
             log.exception("a command failed")
-            await _send(writer, {"done": False, "text": "it failed; the log says why"})
+            await _send(writer, {"done": False, "text": "it failed; the log says why", **mark})
         else:
-            await _send(writer, {"done": True, "text": text, "data": data})
+            await _send(writer, {"done": True, "text": text, "data": data, **mark})
+
+    def attend(self, sock: socket.socket) -> None:
+        """Serve the other end of `sock` until it is closed there."""
+        task = asyncio.create_task(self._attend(sock))
+        self._children.add(task)
+        task.add_done_callback(self._children.discard)
+
+    async def _attend(self, sock: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=sock, limit=REQUEST_BYTES)
+        running: set[asyncio.Task[None]] = set()
+        try:
+            async for line in reader:
+                task = asyncio.create_task(self._carry_out_for_child(line, writer))
+                running.add(task)
+                task.add_done_callback(running.discard)
+                if len(running) >= _CLIENTS:
+                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        except (OSError, ValueError) as error:
+            log.warning("the control process is not heard any more: %s", error)
+        finally:
+            for task in running:
+                task.cancel()
+            writer.close()
+
+    async def _carry_out_for_child(self, asked: bytes, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, TimeoutError):  # who has ended has no use for an answer
+            await self._carry_out(asked, writer)
 
     async def close(self) -> None:
         """Let those who still wait have their outcome, and remove the file."""
+        for child in self._children:
+            child.cancel()
         if self._server is None:
             return
         self._server.close()

@@ -8,10 +8,12 @@ has a folder of its own for the sockets of its applications, so both can live si
 """
 
 import asyncio
+import logging
 import shutil
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
+from socket import socket
 from typing import Any, Literal
 
 from proxy.compose import cache_folder, uses_cache
@@ -21,6 +23,7 @@ from proxy.process import apps
 from proxy.process.apps import AppProgram
 from proxy.process.certificates import Certificates
 from proxy.process.children import Child
+from proxy.process.control_program import ControlProgram
 from proxy.process.health import check_health
 from proxy.process.keepers import KeeperProgram
 from proxy.process.listeners import Listeners
@@ -36,11 +39,13 @@ FAST_STOP_S = 3.0
 # What a worker gets beyond `shutdown`: it cuts its requests off by itself, and logs them.
 CUT_OFF_S = 2.0
 
+log = logging.getLogger(__name__)
+
 
 class Generation:
     """The processes of one configuration; `number` counts from 1 over reloads and upgrades."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         number: int,
         config: Config,
@@ -50,6 +55,7 @@ class Generation:
         identity: Identity | None,
         worker_command: Sequence[str],
         ticket_secret: TicketSecret,
+        attend: Callable[[socket], None],
     ) -> None:
         self.number = number
         self.config = config
@@ -64,11 +70,17 @@ class Generation:
         self._folder = folder
         self._identity = identity
         self._worker_command = worker_command
+        self._attend = attend
 
     @property
     def children(self) -> list[Child]:
         """Every process."""
         return [*self.apps, *self.workers, *self.keepers]
+
+    @property
+    def certificates(self) -> list[dict[str, object]]:
+        """What its listeners serve; see `Certificates.describe`."""
+        return self._certificates.describe()
 
     async def start(self, tell: Tell, *, healthy: bool = False) -> None:
         """Start the applications, then the workers; return when all are ready, and none accepts.
@@ -81,9 +93,9 @@ class Generation:
             make_folder(self._folder, 0o700, self._identity)
             await self._start_apps(tell, healthy)
             self._make_cache_folder()
+            self._make_control()
             await self._start_workers(tell)
-            for keeper in self.keepers:
-                await keeper.start()
+            await self._start_keepers()
         except BaseException:
             await self.end("fast")
             raise
@@ -98,6 +110,24 @@ class Generation:
         if config.cache.disk:
             program = KeeperProgram(config, folder, config.cache.disk, identity=self._identity)
             self.keepers = [Child(program)]
+
+    async def _start_keepers(self) -> None:
+        """Start what nobody's request waits for; who does not start is tried again."""
+        for keeper in self.keepers:
+            try:
+                await keeper.start()
+            except StartError as error:
+                log.error("%s", error)  # noqa: TRY400 - its traceback says nothing to a person
+
+    def _make_control(self) -> None:
+        """Make the process that answers on [control], unless that is off; raises StartError."""
+        sockets = self.listeners.of_control()
+        if not sockets:
+            return
+        program = ControlProgram(
+            self.config, sockets, self._folder, identity=self._identity, attend=self._attend
+        )
+        self.keepers.append(Child(program))
 
     async def _start_apps(self, tell: Tell, healthy: bool) -> None:
         config = self.config

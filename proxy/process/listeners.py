@@ -12,11 +12,15 @@ import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 
 from proxy.config.schema import Listen
 from proxy.errors import StartError
 from proxy.process.sockets import bind_host, bind_more, bind_unix, explain, url_of
-from proxy.upstream.address import UnixAddress
+from proxy.upstream.address import Address, UnixAddress
+
+# A person, a monitor or two.
+CONTROL_BACKLOG = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,56 +43,74 @@ class Bound:
 
 
 class Listeners:
-    """The listening sockets of one generation, in the order of [[listen]]."""
+    """The listening sockets of one generation, in the order of [[listen]]; last the control's."""
 
     def __init__(self) -> None:
         self.bound: list[Bound] = []
-        self._listens: list[Listen] = []
+        self._addresses: list[Address] = []
+        self._listens: Sequence[Listen] = ()
         self._workers = 0
 
-    def open(self, listens: Iterable[Listen], workers: int, held: Sequence[Bound] = ()) -> None:
+    def open(
+        self,
+        listens: Sequence[Listen],
+        workers: int,
+        held: Sequence[Bound] = (),
+        control: Address | None = None,
+    ) -> None:
         """Take every address from what is `held`, or bind it; all of them or none.
 
         Raises StartError with what to do about it, and then what is held stays as it was.
         """
         self._workers = workers
+        self._listens = listens
         known = {bound.key: bound for bound in held}
         try:
             for listen in listens:
                 bound = known.get(str(listen.address))
                 if bound is None:
-                    bound = _bind(listen, workers)
+                    bound = _bind(listen.address, workers)
                 elif bound.balanced and len(bound.rows[0]) < workers:
-                    bound = _extend(bound, listen, workers)
-                self.bound.append(bound)
-                self._listens.append(listen)
+                    bound = _extend(bound, listen.address, workers)
+                self._add(bound, listen.address)
+            if control is not None:
+                self._add(known.get(str(control)) or _bind(control, 1, mode=0o600), control)
         except BaseException:
             self.close(but=held)
             raise
 
+    def _add(self, bound: Bound, address: Address) -> None:
+        self.bound.append(bound)
+        self._addresses.append(address)
+
     def listen(self) -> None:
         """Let the system queue connections from now on; raises StartError."""
-        for bound, listen in zip(self.bound, self._listens, strict=True):
+        backlogs = chain((listen.backlog for listen in self._listens), repeat(CONTROL_BACKLOG))
+        for bound, address, backlog in zip(self.bound, self._addresses, backlogs, strict=False):
             try:
                 for sock in bound.sockets:
-                    sock.listen(listen.backlog)
+                    sock.listen(backlog)
             except OSError as error:
-                raise StartError(explain(error, listen.address)) from None
+                raise StartError(explain(error, address)) from None
 
     def of_worker(self, worker: int) -> list[tuple[int, socket.socket]]:
         """Return what one worker accepts on: the index of the [[listen]], and the socket."""
         return [
             (index, sock)
-            for index, bound in enumerate(self.bound)
+            for index, bound in enumerate(self.bound[: len(self._listens)])
             for row in bound.rows
             for sock in _share(row, worker, self._workers, bound.balanced)
         ]
+
+    def of_control(self) -> list[socket.socket]:
+        """Return what the control process accepts on."""
+        return [sock for bound in self.bound[len(self._listens) :] for sock in bound.sockets]
 
     def urls(self) -> list[str]:
         """Return where each address can be reached, the ports that the system chose included."""
         return [
             url_of(row[0], "https" if listen.tls is not None else "http")
-            for bound, listen in zip(self.bound, self._listens, strict=True)
+            for bound, listen in zip(self.bound, self._listens, strict=False)
             for row in bound.rows
         ]
 
@@ -102,15 +124,16 @@ class Listeners:
             if bound.made is not None and bound.rows[0][0] not in kept:
                 _remove(bound)
         self.bound.clear()
-        self._listens.clear()
+        self._addresses.clear()
+        self._listens = ()
 
 
-def _bind(listen: Listen, workers: int) -> Bound:
-    key = str(listen.address)
-    if isinstance(listen.address, UnixAddress):
-        path = listen.address.path
-        return Bound(key=key, rows=((bind_unix(path),),), balanced=False, made=path.lstat())
-    rows = bind_host(listen.address, workers)
+def _bind(address: Address, workers: int, *, mode: int = 0o666) -> Bound:
+    key = str(address)
+    if isinstance(address, UnixAddress):
+        sock = bind_unix(address.path, mode)
+        return Bound(key=key, rows=((sock,),), balanced=False, made=address.path.lstat())
+    rows = bind_host(address, workers)
     balanced = _balanced(rows[0][0])
     return Bound(key=key, rows=tuple(map(tuple, rows)), balanced=balanced)
 
@@ -119,7 +142,7 @@ def _balanced(sock: socket.socket) -> bool:
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
 
 
-def _extend(bound: Bound, listen: Listen, workers: int) -> Bound:
+def _extend(bound: Bound, address: Address, workers: int) -> Bound:
     """Return the same with sockets for more workers; raises StartError."""
     rows: list[tuple[socket.socket, ...]] = []
     try:
@@ -128,7 +151,7 @@ def _extend(bound: Bound, listen: Listen, workers: int) -> Bound:
         for row, before in zip(rows, bound.rows, strict=False):
             for sock in row[len(before) :]:
                 sock.close()
-        raise StartError(explain(error, listen.address)) from None
+        raise StartError(explain(error, address)) from None
     return replace(bound, rows=tuple(rows))
 
 

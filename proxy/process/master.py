@@ -192,7 +192,8 @@ class Master:
                 "workers and applications run as root: set [server] user to an unprivileged one"
             )
         listeners = self._generation.listeners
-        listeners.open(config.listen, config.server.worker_count(), self._shared)
+        address = config.control.listens_on(config.server.state_dir)
+        listeners.open(config.listen, config.server.worker_count(), self._shared, address)
         if inheritance is None:
             listeners.listen()
             await self._generation.start(ignore)
@@ -225,6 +226,7 @@ class Master:
             identity=self._identity,
             worker_command=self._worker_command,
             ticket_secret=self._ticket_secret,
+            attend=self._control.attend,
         )
 
     async def reload(self, tell: Tell) -> Outcome:
@@ -256,7 +258,8 @@ class Master:
         check_lasting(old.config, config)
         new = self._new_generation(old.number + 1, config)
         held = old.listeners.bound
-        new.listeners.open(config.listen, config.server.worker_count(), held)
+        address = config.control.listens_on(config.server.state_dir)
+        new.listeners.open(config.listen, config.server.worker_count(), held, address)
         try:
             give_logs(config, self._identity)
             await new.start(tell, healthy=True)

@@ -13,20 +13,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from proxy.errors import StartError
+from proxy.process.paths import near
 from proxy.upstream.address import Address, TcpAddress, UnixAddress
 
 BALANCES_BY_PORT = sys.platform == "linux"
 DEFAULT_PORT = {"http": 80, "https": 443}
 
 
-def bind_unix(path: Path) -> socket.socket:
-    """Bind a unix socket in the place of one that nobody listens on; raises StartError."""
+def bind_unix(path: Path, mode: int = 0o666) -> socket.socket:
+    """Bind a unix socket in the place of one that nobody listens on; raises StartError.
+
+    For everybody, as nginx: who may talk to a web server is a matter of the folder, or of the
+    routes.
+    """
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.bind(str(path))
-        # As nginx: who may talk to a web server is a matter of the folder, or of the routes.
-        path.chmod(0o666)
+        with near(path) as where:
+            sock.bind(where)
+        path.chmod(mode)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
@@ -48,7 +53,8 @@ def _remove_stale(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
-            probe.connect(str(path))
+            with near(path) as where:
+                probe.connect(where)
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return

@@ -3,6 +3,7 @@
 state_dir/
   proxyd.pid     the master's pid, locked as long as one lives
   master.sock    for commands to the master (control_socket.py), 0600
+  control.sock   for operators and monitors ([control] without an address), 0600
   run/N/         the sockets of generation N's applications, 0700, owned by the runtime user
   tmp/           spooled bodies, 0700, owned by the runtime user
   metrics/       the numbers of the workers (observe/metrics_file.py), the same
@@ -15,6 +16,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from proxy.config.control import SOCKET
 from proxy.config.values import UNIX_PATH_BYTES
 from proxy.errors import StartError
 from proxy.observe import metrics_file
@@ -69,6 +71,8 @@ class State:
             for leftover in self.run_folder.glob("[0-9]*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             metrics_file.clean(self.folder / METRICS)
+            # Its process may still be about to end, after a master that was killed.
+            (self.folder / SOCKET).unlink(missing_ok=True)
 
     def take_over(self) -> None:
         """Be the one whose pid the file has."""

@@ -1,6 +1,7 @@
 """What runs: gathered by the master, shown by `proxyd status`."""
 
 import os
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from proxy import __version__
 from proxy.process.generation import Generation
+from proxy.process.traffic import show_traffic
 
 
 def status_of(
@@ -22,6 +24,7 @@ def status_of(
         "uptime_s": round(uptime_s, 1),
         "config": str(current.config.source.file),
         "listeners": current.listeners.urls(),
+        "certificates": current.certificates,
         "generations": [
             _generation(current, "serving"),
             *(_generation(generation, "draining") for generation in draining),
@@ -71,6 +74,21 @@ def show(status: dict[str, Any]) -> None:
                 str(process["restarts"]),
             )
     console.print(table)
+    if "traffic" in status:
+        show_traffic(status["traffic"], console)
+    elif "traffic_trouble" in status:
+        console.print(f"no numbers: {status['traffic_trouble']}", markup=False)
+    for certificate in status.get("certificates", ()):
+        console.print(
+            f"certificate  {', '.join(certificate['names'])} on {certificate['listener']}:"
+            f" {until(certificate['expires_at'] - time.time())}",
+            markup=False,
+        )
+
+
+def until(left_s: float) -> str:
+    """Say how long a certificate is good for."""
+    return f"ends in {duration(left_s)}" if left_s > 0 else "has EXPIRED"
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,7 +40,8 @@ def stats(setting: Setting, workers: WorkerQuery) -> dict[str, Any]:
     trouble = "" if config.disk else "the cache has no disk"
     if config.disk:
         try:
-            on_disk = with_inventory(setting).stats()
+            with closing(Inventory(setting.folder)) as inventory:
+                on_disk = inventory.stats()
         except InventoryError as error:
             trouble = str(error)
     taken = workers.census(Wanted())
@@ -52,11 +54,6 @@ def stats(setting: Setting, workers: WorkerQuery) -> dict[str, Any]:
         ],
         "memory_limit_bytes": config.memory,
     }
-
-
-def with_inventory(setting: Setting) -> Inventory:
-    """Open the catalogue; the process ends soon, and it with it. Raises InventoryError."""
-    return Inventory(setting.folder)
 
 
 def show_stats(found: dict[str, Any]) -> None:
@@ -104,7 +101,8 @@ def ls(
     items: Sequence[Item] = ()
     if setting.config.cache.disk:
         try:
-            items = with_inventory(setting).ls(pattern, sort, limit)
+            with closing(Inventory(setting.folder)) as inventory:
+                items = inventory.ls(pattern, sort, limit)
         except InventoryError as error:
             trouble = str(error)
     now = time.time()

@@ -28,7 +28,11 @@ class Setting:
 def setting(path: Path) -> Setting:
     """Compile the configuration at `path`; nothing is opened for it. Raises ConfigError."""
     config = load(path)
-    run_folder = newest(config.server.state_dir / "run")
+    return setting_of(config, newest(config.server.state_dir / "run"))
+
+
+def setting_of(config: Config, run_folder: Path) -> Setting:
+    """Compile a configuration, for a generation with its sockets in `run_folder`."""
     quiet = config.model_copy(update={"log": config.log.model_copy(update={"access": OFF})})
     return Setting(
         config=config,

@@ -87,6 +87,15 @@ def test_remarks_in_any_encoding_may_stand_in_a_file(place: Place) -> None:
     WorkerTls(place.config, read.encoded)
 
 
+def test_what_is_served_is_described_with_its_end(place: Place) -> None:
+    read = place.certificates()
+    assert read.describe() == []
+    read.load()
+    described = read.describe()
+    assert [one["names"] for one in described] == [["a.example"]]
+    assert float(str(described[0]["expires_at"])) > NOW.timestamp()
+
+
 class Watching:
     """A watch whose every look is made by the test."""
 

@@ -116,7 +116,7 @@ def test_nothing_survives_a_master_that_is_killed(daemon: Start) -> None:
     running.process.kill()
     running.process.wait()
     wait_for(lambda: not any(map(alive, pids)), "the end of every child")
-    assert running.files() == {"proxyd.pid", "master.sock"}
+    assert running.files() == {"proxyd.pid", "control.sock", "master.sock"}
     again = daemon(TWO)
     wait_for(lambda: again.errors.count("proxyd: master") == 2, "a new start after the kill")
 
@@ -250,7 +250,7 @@ def test_a_second_daemon_on_the_same_state_folder_is_refused(daemon: Start) -> N
     assert second.process.wait(timeout=20) == 1
     assert f"another proxyd (pid {first.process.pid}) runs with the state_dir" in second.errors
     assert first.ask_worker()
-    assert first.files() == {"proxyd.pid", "master.sock", "timeline-0.sock"}
+    assert first.files() == {"proxyd.pid", "control.sock", "master.sock", "timeline-0.sock"}
 
 
 def test_an_address_in_use_is_told_before_anything_is_started(daemon: Start) -> None:

@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,14 @@ from proxy.upstream.address import Address, TcpAddress, UnixAddress
 class Listening(Listeners):
     """Listens as soon as it is open, as at the start of the daemon."""
 
-    def open(self, listens: Iterable[Listen], workers: int, held: Sequence[Bound] = ()) -> None:
-        super().open(listens, workers, held)
+    def open(
+        self,
+        listens: Sequence[Listen],
+        workers: int,
+        held: Sequence[Bound] = (),
+        control: Address | None = None,
+    ) -> None:
+        super().open(listens, workers, held, control)
         self.listen()
 
 

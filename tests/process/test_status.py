@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.process.status import duration, show
+from proxy.process.status import duration, show, until
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,22 @@ def test_processes_are_listed_with_what_they_do(capsys: pytest.CaptureFixture[st
     assert ["worker", "1", "2", "serving", "12", "1m", "1s", "2"] in rows
     assert ["app", "[x]", "2", "restarting", "-", "-", "3"] in rows
     assert ["worker", "1", "1", "draining", "12", "1m", "1s", "2"] in rows
+
+
+def test_numbers_and_certificates_are_shown_where_there_are_any(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status = {
+        "version": "1.0", "pid": 11, "uptime_s": 1.0, "config": "proxy.toml", "listeners": [],
+        "generations": [],
+        "certificates": [{"listener": "[::]:443", "names": ["a", "b"], "expires_at": 1.0}],
+    }  # fmt: skip
+    show(status | {"traffic_trouble": "not for you"})
+    shown = capsys.readouterr().out
+    assert "no numbers: not for you" in shown
+    assert "certificate  a, b on [::]:443: has EXPIRED" in shown
+    numbers = {"busy": 1, "idle": 2}
+    traffic = {"connections": numbers, "requests": 3, "requests_failed": 0, "upstreams": []}
+    show(status | {"traffic": traffic | {"cache": None}})
+    assert "connections  1 busy, 2 idle" in capsys.readouterr().out
+    assert until(90_000) == "ends in 1d 1h"

@@ -133,6 +133,7 @@ def only_one_generation(running: Daemon) -> bool:
     return len(status(running)["generations"]) == 1
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_reloads_and_killed_workers_under_load_lose_nothing(start: Start, workers: int) -> None:
     running = start(SITE, workers=workers)

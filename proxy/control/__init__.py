@@ -1,0 +1,1 @@
+"""The control process: health, metrics and the admin API over HTTP, by aiohttp."""
