@@ -203,7 +203,8 @@ class RouteCache(Table):
     """What may be reused of the answers of a route.
 
     Without any of this: what the answers themselves allow, by RFC 9111. An answer that does not
-    call itself `public`, and has no `s-maxage`, is only for requests with the same cookies.
+    call itself `public`, and has no `s-maxage`, is only for requests with the same cookies and the
+    same Authorization.
     """
 
     enabled: Flag = True

@@ -30,7 +30,7 @@ from proxy.pipeline.forward import forward
 from proxy.pipeline.question import Question, fetching
 from proxy.pipeline.respond import respond
 from proxy.pipeline.serve import serve, whole
-from proxy.pipeline.sibling import asked_inside
+from proxy.pipeline.sibling import NOT_SHARED, asked_inside, not_shared, told_apart
 from proxy.pipeline.site import Route
 from proxy.pipeline.store import Judged, Times, judge_answer, refreshed
 from proxy.pipeline.waiting import Waiting
@@ -198,6 +198,10 @@ class Fetch:
 
     def inform(self, status: int, fields: list[FieldLine]) -> None:
         """Pass an interim response to all who wait."""
+        route = self._exchange.route
+        if status == NOT_SHARED and route is not None and route.inside:
+            self._let_others_go(fields)
+            return
         for waiting in self._waiting:
             waiting.exchange.sink.inform(status, fields)
 
@@ -346,6 +350,8 @@ class Fetch:
             member = cache_status.forwarded(
                 waiting.why, status=304, ttl_s=ttl_s, stored=stored, collapsed=collapsed
             )
+            if cache_status.is_hit(self._relayed):
+                member = self._relayed
             more = cookies_of(response) if waiting.exchange is self._asker else ()
             self._serve(waiting, chosen, times.now, member, more)
             collapsed = True
@@ -371,14 +377,35 @@ class Fetch:
         if self.stale is not None and judged.reason is not AUTHORIZATION:
             self._cache.remove(self.stale)
         self._mark(judged)
+        self._tell_others(judged)
         self._hand_over(response)
         return True
+
+    def _tell_others(self, judged: Judged) -> None:
+        """Tell the workers that wait here that their clients need not wait for one another."""
+        for waiting in self._waiting:
+            if waiting.exchange.inside and waiting.exchange is not self._asker:
+                waiting.exchange.sink.inform(NOT_SHARED, not_shared(judged.names))
+
+    def _let_others_go(self, fields: list[FieldLine]) -> None:
+        """Only one client gets the answer that comes; the others ask by themselves."""
+        names = told_apart(fields)
+        self._cache.flights.mark(self.key, names, self._question, monotonic())
+        for waiting in list(self._waiting):
+            if waiting.exchange is not self._asker:
+                self._let_ask(waiting)
+
+    def _let_ask(self, waiting: Waiting) -> None:
+        waiting.exchange.passed = waiting.why
+        waiting.exchange.waited = True
+        self._let_go(waiting, forward)
 
     def _mark(self, judged: Judged) -> None:
         self._cache.flights.mark(self.key, judged.names, self._question, monotonic())
 
     def _times(self) -> Times:
-        return Times(self._request_at, time(), monotonic())
+        stale_s = cache_status.stale_s(self._relayed)
+        return Times(self._request_at, time(), monotonic(), stale_s)
 
     def _hand_over(self, response: Response) -> None:
         """Give the answer to the client whose request it answers; the others ask themselves."""
@@ -393,9 +420,7 @@ class Fetch:
                 exchange.response = with_fields(exchange, response, member, spool=True)
                 self._let_go(waiting, respond)
             else:
-                exchange.passed = waiting.why
-                exchange.waited = True
-                self._let_go(waiting, forward)
+                self._let_ask(waiting)
         self._drop()
 
     def _store(self, entry: Entry, response: Response) -> bool:
@@ -438,6 +463,8 @@ class Fetch:
     def _member(
         self, arrival: Arrival, now: float, why: bytes, *, collapsed: bool = False
     ) -> bytes:
+        if collapsed and cache_status.is_hit(self._relayed):
+            return self._relayed  # nobody went further than to another worker
         return cache_status.forwarded(
             why,
             status=self._said,

@@ -18,6 +18,9 @@ from proxy.pipeline.exchange import Exchange, Peer
 from proxy.pipeline.site import Route
 from proxy.rules.forwarding import Origin, end_to_end
 
+# An interim status that no RFC has: the answer that was waited for is one client's own, so the next
+# one, which comes behind this, will hardly be for all. Vary says by what clients are told apart.
+NOT_SHARED = 199
 FIELD = b"Proxyd-Asker"
 _NAME = FIELD.lower()
 _HOST = frozenset((b"host", _NAME))
@@ -100,6 +103,17 @@ def arrive(exchange: Exchange) -> None:
     exchange.origin = asker.origin
     exchange.inner = exchange.inside = True
     exchange.request = with_fields(request, [line for line in request.fields if line[0] != FIELD])
+
+
+def not_shared(names: tuple[bytes, ...]) -> list[FieldLine]:
+    """Return the fields of a NOT_SHARED."""
+    return [(b"Vary", b", ".join(names))]
+
+
+def told_apart(lines: list[FieldLine]) -> tuple[bytes, ...]:
+    """Undo `not_shared`."""
+    value = Fields(lines).get(b"vary")
+    return tuple(value.split(b", ")) if value else ()
 
 
 def with_fields(request: Request, lines: list[FieldLine]) -> Request:

@@ -32,11 +32,16 @@ OF_ONE_MESSAGE = frozenset((b"age", b"date"))
 
 
 class Times(NamedTuple):
-    """When a request went upstream and its answer came, by the wall clock; and that, monotonic."""
+    """When a request went upstream and its answer came, by the wall clock; and that, monotonic.
+
+    `stale_s` is for how long it had been stale, by the worker that had it: after a soft purge its
+    age does not tell.
+    """
 
     request_at: float
     response_at: float
     now: float
+    stale_s: float = 0.0
 
 
 class Judged(NamedTuple):
@@ -139,6 +144,8 @@ def set_times(
     entry.response_at = times.response_at
     entry.born_at = times.now - age_s
     entry.fresh_until = entry.born_at + fresh_s
+    if times.stale_s:
+        entry.fresh_until = min(entry.fresh_until, times.now - times.stale_s)
     stale_from = entry.fresh_until
     entry.swr_until = stale_from + refreshing_s
     entry.sie_until = stale_from + failing_s

@@ -24,6 +24,7 @@ PARTIAL = b"partial"
 
 _HIT = NAME + b"; hit; ttl=%d"
 _FORWARDED = NAME + b"; fwd="
+_STALE = re.compile(rb"; ttl=-([0-9]+)")
 # The largest Integer of a structured field. RFC 8941 §3.3.1.
 _LARGEST = 999_999_999_999_999
 _TOKEN = re.compile(rb"[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*")
@@ -41,6 +42,11 @@ def hit(ttl_s: float, *, key: bytes | None = None, detail: bytes | None = None) 
     if key is not None or detail is not None:
         member += _key_and_detail(key, detail)
     return member
+
+
+def is_hit(member: bytes) -> bool:
+    """Say whether a member is one that `hit` has written."""
+    return member.startswith(_HIT[: _HIT.index(b"%d")])
 
 
 def forwarded(
@@ -69,6 +75,15 @@ def forwarded(
         parts.append(b"; collapsed" if collapsed else b"; collapsed=?0")
     parts.append(_key_and_detail(key, detail))
     return b"".join(parts)
+
+
+def stale_s(member: bytes) -> float:
+    """Read from a member of ours for how long the answer had been stale; 0 when it was not.
+
+    Up to a second too much, as `ttl` is rounded down.
+    """
+    found = _STALE.search(member.partition(b"; key=")[0])
+    return float(found[1]) if found else 0.0
 
 
 def why_validated(entry: View, now: float) -> bytes:

@@ -199,8 +199,8 @@ def add_sharing(step: Step, entry: Entry, fields: Fields, rule: CacheRule, place
         step.add(f"Vary: {text(b', '.join(named))}", "RFC 9111 §4.1")
     if b"cookie" in entry.vary and b"cookie" not in named:
         step.add(
-            "only for requests with the same cookies: it is not public, and has no s-maxage",
+            "only for the same cookies and Authorization: it is not public, and has no s-maxage",
             "[route.cache]",
         )
-    if b"authorization" in entry.vary and b"authorization" not in named:
+    elif b"authorization" in entry.vary and b"authorization" not in named:
         step.add("only for the same Authorization", places.cache("ignore"))

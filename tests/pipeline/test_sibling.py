@@ -152,6 +152,17 @@ async def test_a_stream_passes_through_the_other_worker(server: Server, pair: Pa
     assert out.endswith(b"x" * size)
 
 
+async def test_who_waits_for_what_the_other_worker_has_is_told_of_a_hit(pair: Pair) -> None:
+    await pair.owner.ask(GET)
+    third = another(pair.other)
+    pair.other.send(GET)
+    third.send(GET)
+    await until(lambda: len(pair.other.wire.log.lines) == 2)
+    for client in (pair.other, third):
+        assert status_of(client.transport.take()).startswith(b"proxyd; hit; ttl=")
+    third.leave()
+
+
 async def test_the_routes_own_fields_are_put_to_it_once_and_decide_nothing(
     server: Server, pair: Pair
 ) -> None:
@@ -192,6 +203,20 @@ async def test_what_is_stale_is_validated_with_the_other_worker(server: Server, 
     assert b'If-None-Match: "a"' in server.heads[1]
 
 
+async def test_what_the_other_worker_has_validated_is_a_hit(server: Server, pair: Pair) -> None:
+    fresh = answer(b'Cache-Control: max-age=60, public\r\nETag: "a"')
+    changed = b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n'
+    server.script = answering(fresh, changed)
+    await pair.other.ask(GET)
+    for client in (pair.other, pair.owner):
+        later(client, 70)
+    await pair.owner.ask(GET)
+    out = await pair.other.ask(GET)
+    assert out.endswith(b"hello")
+    assert status_of(out).startswith(b"proxyd; hit; ttl=")
+    assert len(server.heads) == 2
+
+
 async def test_an_error_of_the_other_worker_goes_to_all_who_wait(
     server: Server, pair: Pair
 ) -> None:
@@ -222,6 +247,49 @@ async def test_an_error_of_the_upstream_is_told_as_such(server: Server, pair: Pa
     out = await pair.other.ask(GET)
     assert out.endswith(b"oops")
     assert status_of(out) == b"proxyd; fwd=uri-miss; fwd-status=503; stored=?0"
+
+
+async def test_who_waits_for_the_other_worker_asks_when_the_answer_is_one_clients_own(
+    server: Server, pair: Pair
+) -> None:
+    """Nobody waits for the second answer, which is for the client that asked first there."""
+    own = answer(b"Cache-Control: private\r\nVary: Accept")
+    server.script = waiting(own)
+    pair.owner.send(GET)
+    await until(lambda: len(server.heads) == 1)
+    third, fourth = another(pair.other), another(pair.other)
+    for client in (pair.other, third, fourth):
+        client.send(GET)
+    await until(lambda: len(pair.owner.wire.service.connections) == 2)
+    server.go_on.set()
+    await pair.owner.done()
+    server.go_on.clear()
+    await until(lambda: len(server.heads) == 4)
+    fifth = another(pair.other)
+    fifth.send(GET)
+    await until(lambda: len(server.heads) == 5)
+    server.go_on.set()
+    await until(lambda: len(pair.other.wire.log.lines) == 4)
+    for client in (pair.other, third, fourth, fifth):
+        assert client.transport.take().endswith(b"hello")
+    for client in (third, fourth, fifth):
+        client.leave()
+
+
+async def test_what_a_soft_purge_made_stale_at_the_other_worker_is_stale_here(
+    server: Server, pair: Pair
+) -> None:
+    server.script = answering(
+        answer(b"Cache-Control: max-age=60, stale-while-revalidate=60, public")
+    )
+    await pair.owner.ask(GET)
+    entry = held(pair.owner)
+    assert entry is not None
+    entry.fresh_until = entry.born_at - 1
+    assert status_of(await pair.other.ask(GET)).startswith(b"proxyd; hit; ttl=-")
+    entry = held(pair.other)
+    assert entry is not None
+    assert entry.fresh_until < entry.born_at < entry.swr_until
 
 
 async def test_what_the_other_worker_refuses_is_asked_for_here(server: Server, pair: Pair) -> None:

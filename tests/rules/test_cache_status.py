@@ -21,6 +21,8 @@ from proxy.rules.cache_status import (
     appended,
     forwarded,
     hit,
+    is_hit,
+    stale_s,
     why_validated,
 )
 
@@ -177,3 +179,24 @@ def test_reading_undoes_writing(key: bytes, detail: bytes, ttl_s: int) -> None:
     assert found["key"] == key.decode()
     assert str(found["detail"]) == detail.decode()
     assert found["ttl"] == ttl_s
+
+
+@pytest.mark.parametrize(
+    ("member", "expected"),
+    [
+        (hit(-0.5), 1.0),
+        (hit(0.5), 0.0),
+        (forwarded(STALE, status=503, ttl_s=-70.2), 71.0),
+        (forwarded(URI_MISS, status=200, stored=False), 0.0),
+        (hit(5, key=b"/?a=; ttl=-3"), 0.0),
+        (b"", 0.0),
+    ],
+)
+def test_for_how_long_an_answer_had_been_stale(member: bytes, expected: float) -> None:
+    assert stale_s(member) == expected
+
+
+def test_a_hit_is_told_from_what_went_forward() -> None:
+    assert is_hit(hit(5.0))
+    assert not is_hit(forwarded(STALE))
+    assert not is_hit(b"")

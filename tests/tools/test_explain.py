@@ -313,7 +313,7 @@ def test_answers_for_some_cookies_only_say_why(site: Setting, store: Store) -> N
     said = lines(told, "Lifetime")
     assert "it was 20s old when it came | RFC 9111 §4.2.3" in said
     assert "Vary: accept-language | RFC 9111 §4.1" in said
-    assert any("only for requests with the same cookies" in line for line in said)
+    assert any("only for the same cookies and Authorization" in line for line in said)
 
 
 def test_variants_for_others_are_a_vary_miss(
