@@ -135,7 +135,7 @@ class Request:
     named none; `host` is the same without the port. `persistent` says that the client wants the
     connection kept. Without a `body` it may be shared by many exchanges. `upstream_head` belongs
     to the forward step, which keeps there what it wrote for `upstream_key`; `question` belongs to
-    the lookup step.
+    the lookup step, `routed` to the one that chooses the route.
     """
 
     __slots__ = (
@@ -150,6 +150,7 @@ class Request:
         "query",
         "question",
         "route_path",
+        "routed",
         "target",
         "upstream_head",
         "upstream_key",
@@ -176,6 +177,7 @@ class Request:
         self.upstream_key: object = None
         self.upstream_head = b""
         self.question: object = None
+        self.routed: object = None
         self.query = query
         self.authority = authority
         self.host = host

@@ -102,6 +102,15 @@ class Flights(Generic[FlightT]):
         mark = self._mark_of(key, selector)
         return mark is not None and now < mark.until
 
+    def passes_until(self, key: bytes, selector: Selector) -> float:
+        """Return until when there is nothing to do for what is marked but to pass it on.
+
+        0 when it is not marked. That long a request may remember it; a mark that goes before is
+        missed for no more than LOOK_S.
+        """
+        mark = self._mark_of(key, selector)
+        return 0.0 if mark is None else min(mark.until, mark.look_at, mark.disk_at)
+
     def not_on_disk(self, key: bytes, selector: Selector, now: float) -> bool:
         """Whether the disk had nothing for what is marked less than a second ago."""
         mark = self._mark_of(key, selector)

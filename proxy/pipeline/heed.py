@@ -28,8 +28,10 @@ def heed(exchange: Exchange, question: Question, answer: "UpstreamResponse") -> 
     if method == b"HEAD":
         heed_head(exchange, question, answer, cache)
     elif method == b"GET":
+        if question.why or exchange.began_at < question.passes_until:
+            return
         now = exchange.sink.now()
-        if question.why or not cache.flights.worth_a_look(question.key, question, now):
+        if not cache.flights.worth_a_look(question.key, question, now):
             return
         times = Times(time(), time(), now)
         response = Response(answer.status, answer.fields.lines, reason=answer.reason)

@@ -48,7 +48,10 @@ def look_again(exchange: Exchange) -> Step | Wait | None:
 def look(exchange: Exchange, question: Question, cache: Tiered, now: float) -> Step | Wait | None:
     """Look into memory, and on the disk as far as that is possible without waiting."""
     held = cache.get(question.key)
-    if type(held) is Variants:
+    if held is None:
+        if now < question.passes_until:
+            return past(exchange, cache_status.URI_MISS)
+    elif type(held) is Variants:
         held = cache.chosen(held, question)
     if held is None:
         if cache.flights.not_on_disk(question.key, question, now):
@@ -112,11 +115,10 @@ def missed(
     elif cache.get(question.key) is not None:
         why = cache_status.VARY_MISS
     now = exchange.sink.now()
-    if (
-        request.method == b"HEAD"
-        or question.alone
-        or cache.flights.marked(question.key, question, now)
-    ):
+    if request.method == b"HEAD" or question.alone:
+        return past(exchange, why)
+    if cache.flights.marked(question.key, question, now):
+        question.passes_until = cache.flights.passes_until(question.key, question)
         return past(exchange, why)
     streaming, waiting = under_way(question, cache, now)
     if not exchange.inner:

@@ -42,6 +42,7 @@ class Question:
     is the slice that is asked for, if it is for one.
     `why` is empty, or why the request goes past the cache (`cache_status.METHOD` or BYPASS); a
     client that has shown a certificate is somebody, and no field says to whom else its answers go.
+    `passes_until` belongs to the lookup step: until then what is not in memory is marked.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Question:
         "key",
         "origin",
         "part",
+        "passes_until",
         "plain",
         "rule",
         "scheme",
@@ -93,6 +95,7 @@ class Question:
             or met(rule.no_store, request)
         )
         self.part: Slice | None = None
+        self.passes_until = 0.0
         self.why = b""
         if request.method not in {b"GET", b"HEAD"}:
             self.why = cache_status.METHOD
@@ -108,6 +111,7 @@ class Question:
         """Let it be about one slice, as something of its own. The URL in the key is the same."""
         self.part = part
         self.key = b"%b slice:%d/%d" % (self.key, part.number, part.slice_bytes)
+        self.passes_until = 0.0
         self.plain = True
 
     def variant(self, names: tuple[bytes, ...]) -> bytes:

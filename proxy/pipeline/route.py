@@ -1,12 +1,27 @@
 """Second step: the first route that matches answers."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from proxy.errors import ContentTooLargeError, NotFoundError
 from proxy.pipeline.exchange import Exchange, Step
+from proxy.pipeline.site import Route
+
+
+class Routed(NamedTuple):
+    """Which of `among` a request went to that may come again; a reload makes others."""
+
+    among: Sequence[Route]
+    route: Route
 
 
 def route(exchange: Exchange) -> Step:
     """Choose the route, and refuse content that is over its limit before any of it is read."""
     request = exchange.request
+    known = request.routed
+    if type(known) is Routed and known.among is exchange.site.routes:
+        exchange.route = known.route
+        return known.route.step
     host = request.host
     path = request.route_path
     for candidate in exchange.site.routes:
@@ -22,5 +37,7 @@ def route(exchange: Exchange) -> Step:
                         f"{body.length} bytes of content; {candidate.name} takes at most "
                         f"{candidate.body_limit} (body_limit)"
                     )
+            else:
+                request.routed = Routed(exchange.site.routes, candidate)
             return candidate.step
     raise NotFoundError("no route matches")
