@@ -9,6 +9,7 @@ while it is fetched applies to it.
 import enum
 import fnmatch
 import logging
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -129,8 +130,11 @@ class Purges:
             entry.swr_until = min(entry.swr_until, now)
             entry.sie_until = min(entry.sie_until, now)
         elif verdict is Verdict.SOFT and entry.fresh_until > now:
-            earlier_s = entry.fresh_until - now
-            entry.fresh_until = now
+            # By a hair, so that a `ttl` rounded down is negative: a worker that gets it from
+            # another one tells by that alone what is stale from what is fresh.
+            stale_from = math.nextafter(now, -math.inf)
+            earlier_s = entry.fresh_until - stale_from
+            entry.fresh_until = stale_from
             entry.swr_until -= earlier_s
             entry.sie_until -= earlier_s
         return True

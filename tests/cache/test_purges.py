@@ -19,6 +19,7 @@ from proxy.cache.entry import Entry
 from proxy.cache.purge_file import FILE_BYTES, MOST_ARGUMENT_BYTES, SLOTS, PurgeFile
 from proxy.cache.purges import PURGES, Kind, Purges, Verdict
 from proxy.errors import PurgeError, StartError
+from proxy.rules.cache_status import hit, stale_s
 from tests.cache.making import entry
 
 URL = b"https://a.example/path?q=1"
@@ -219,12 +220,22 @@ def test_a_soft_purge_makes_stale_and_leaves_grace(opened: Open) -> None:
     assert one.apply(kept, 120.0)
     assert kept.fresh_until == 160.0
     one.add(Kind.ALL, Verdict.SOFT)
+    stale = pytest.approx((120.0, 130.0, 160.0))
     assert one.apply(kept, 120.0)
-    assert (kept.fresh_until, kept.swr_until, kept.sie_until) == (120.0, 130.0, 160.0)
+    assert (kept.fresh_until, kept.swr_until, kept.sie_until) == stale
     assert not kept.no_cache
     one.add(Kind.ALL, Verdict.SOFT)
     assert one.apply(kept, 125.0)
-    assert (kept.fresh_until, kept.swr_until, kept.sie_until) == (120.0, 130.0, 160.0)
+    assert (kept.fresh_until, kept.swr_until, kept.sie_until) == stale
+
+
+def test_what_a_soft_purge_has_just_made_stale_says_so_to_other_workers(opened: Open) -> None:
+    """They know no more of it than its Cache-Status."""
+    one = opened()
+    kept = known(one)
+    one.add(Kind.ALL, Verdict.SOFT)
+    assert one.apply(kept, 120.0)
+    assert stale_s(hit(kept.fresh_until - 120.0)) > 0
 
 
 def test_an_invalidated_entry_is_not_served_even_stale(opened: Open) -> None:
