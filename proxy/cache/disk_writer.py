@@ -100,20 +100,19 @@ class DiskWriter:
 
     def read_back(self, span: Span) -> Source:
         """Return a source of content that is written already. Raises StoredContentError."""
-        if self._is_committed:
-            body = self._entry.body
-            if isinstance(body, bytes):
-                raise StoredContentError("it is not on the disk")
-            return body.source([span])
         try:
-            # Its own: the writer closes, and names the file, when it is done.
+            # Of the file itself: under its name there may be another worker's by now.
             descriptor = os.dup(self._file.descriptor)
         except OSError as error:
             raise StoredContentError(f"it cannot be read back: {error.strerror}") from None
-        host = self._host
-        whole_blocks = self._file.written * BLOCK_BYTES
-        written = DiskBody("", self._file.layout, whole_blocks, host.executor, log.warning)
+        layout, executor = self._file.layout, self._host.executor
+        written = DiskBody("", layout, self.written_bytes, executor, log.warning)
         return DiskSource(written, descriptor, [span])
+
+    def release(self) -> None:
+        """Close what is committed: nobody reads it back any more."""
+        if self._is_committed:
+            self._file.close()
 
     def write(self, data: bytes) -> bool:
         """Take the next bytes; False when much is waiting, until `drained` is called.
@@ -228,7 +227,7 @@ class _File:
         self._carry = bytes(data[stop:])
 
     def finish(self, head: bytes, name: bytes) -> int:
-        """Write the head, and give the file its name; returns its size.
+        """Write the head, and give the file its name; returns its size. It stays open.
 
         Returns 0 when the head has outgrown the room that was left for it.
         """
@@ -241,7 +240,6 @@ class _File:
         os.ftruncate(self.descriptor, file_bytes)
         disk_folder.place(self._root, self._path, name)
         self._path = ""
-        self.discard()
         return file_bytes
 
     def discard(self) -> None:
@@ -249,9 +247,16 @@ class _File:
         if self._path:
             path, self._path = self._path, ""
             disk_folder.unlink(path)
+        self.close()
+
+    def close(self) -> None:
+        """Close it; it keeps its name."""
         if self.descriptor >= 0:
             descriptor, self.descriptor = self.descriptor, -1
             os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 @wrap

@@ -130,6 +130,7 @@ class Growing:
             self._committing = False
             for reader in list(self._readers):
                 reader.go_on()
+            self._release()
 
     def worth_finishing(self) -> bool:
         """Whether to go on although nobody reads it: at least half of it is here, or nearly all."""
@@ -268,6 +269,12 @@ class Growing:
                 self.cancel()
                 return
         self.caught_up()
+        self._release()
+
+    def _release(self) -> None:
+        """Let the writer close its file once nobody reads it any more."""
+        if self.writer is not None and self.ended and not self._readers:
+            self.writer.release()
 
     def steer(self) -> None:
         """Hold the source back, or let it go on."""

@@ -54,6 +54,9 @@ class Writer(Protocol):
     def abandon(self) -> None:
         """Give it up; nothing of it is found by anybody."""
 
+    def release(self) -> None:
+        """Learn that nobody reads back any more what is committed."""
+
 
 class Store(Protocol):
     """Entries by key and variant, beyond the memory of one worker."""

@@ -17,7 +17,9 @@ from proxy.cache.disk_reader import DiskBody
 from proxy.cache.disk_writer import CHUNK_BYTES, MOST_WAITING_BYTES, PAUSE_BYTES, DiskWriter
 from proxy.cache.entry import Entry
 from proxy.cache.store import Later, Marker
+from proxy.errors import StoredContentError
 from proxy.message import Fields
+from proxy.rules.ranges import Span
 from tests.cache.conftest import Clocks
 from tests.cache.making import entry
 from tests.cache.taking import Notes, taken, until
@@ -92,6 +94,33 @@ async def test_a_variant_is_found_through_its_marker(store: DiskStore, notes: No
     assert isinstance(found, Entry)
     assert found.body == b"content"
     assert len(notes.puts) == 2
+
+
+async def test_who_reads_back_gets_what_was_written_although_another_has_taken_its_name(
+    store: DiskStore,
+) -> None:
+    """As when two workers store what one of them has from the other."""
+    contents = [os.urandom(300_000), os.urandom(200_000)]
+    writers = [begun(store) for _ in contents]
+    for writer, content in zip(writers, contents, strict=True):
+        writer.write(content)
+        assert await writer.commit() is not None
+    first = writers[0]
+    back = first.read_back(Span(70_000, first.written_bytes))
+    first.release()
+    assert (await taken(back)).body == contents[0][70_000:]
+    with pytest.raises(StoredContentError, match="Bad file descriptor"):
+        first.read_back(Span(0, 1))
+
+
+async def test_what_is_not_committed_stays_open(store: DiskStore) -> None:
+    writer = begun(store)
+    writer.write(bytes(CHUNK_BYTES))
+    await until(lambda: bool(writer.written_bytes))
+    writer.release()
+    back = writer.read_back(Span(0, writer.written_bytes))
+    assert len((await taken(back)).body) == CHUNK_BYTES
+    writer.abandon()
 
 
 async def test_what_is_abandoned_leaves_nothing(store: DiskStore) -> None:

@@ -38,6 +38,7 @@ class Disk:
         self.written_bytes = 0
         self.gave_up = False
         self.abandoned = False
+        self.released = 0
         self.has_room = True
         self.readable = True
         self.drained: Callable[[], None] = lambda: None
@@ -74,6 +75,9 @@ class Disk:
 
     def abandon(self) -> None:
         self.abandoned = True
+
+    def release(self) -> None:
+        self.released += 1
 
 
 def growing(source: Pushed, kept: Kept, limit: int = 100) -> Growing:
@@ -598,6 +602,38 @@ async def test_who_needs_the_disk_while_it_is_named_waits_for_that() -> None:
     disk.give()
     assert behind.data == b"abcdefghijklm"
     assert behind.finished
+    assert disk.released
+
+
+async def test_the_disk_is_not_let_go_while_somebody_reads_from_it() -> None:
+    source, disk = Pushed(13), Disk()
+    body = on_disk(source, Kept(), disk)
+    slow, behind = reading(body)
+    _, quick = reading(body)
+    body.start()
+    slow.pause()
+    source.to.feed(b"abcdefgh")
+    disk.written_bytes = 8
+    source.to.feed(b"ijklm")
+    source.to.finish(None)
+    assert quick.finished
+    await body.commit()
+    assert not disk.released
+    slow.resume()
+    disk.give()
+    assert behind.data == b"abcdefghijklm"
+    assert disk.released
+
+
+async def test_the_disk_is_let_go_at_once_when_nobody_reads() -> None:
+    source, disk = Pushed(13), Disk()
+    body = on_disk(source, Kept(), disk)
+    body.start()
+    source.to.feed(b"abcdefghijklm")
+    source.to.finish(None)
+    assert not disk.released
+    await body.commit()
+    assert disk.released
 
 
 class Several:
