@@ -195,3 +195,7 @@ class StoredContentError(ProxydError):
 
 class PurgeError(ProxydError):
     """A purge could not be noted, so that nothing was purged; the message says why."""
+
+
+class LabError(ProxydError):
+    """`proxyd lab` cannot measure, or has measured something that is not so; says what to do."""
