@@ -15,21 +15,18 @@ class Fields:
     """The field lines of one message, in the order in which they came.
 
     Treat as immutable: an index by lower-case name is built once. `get` returns the value of a
-    lower-case name, several lines combined by RFC 9110 §5.3, or None.
+    lower-case name, several lines combined by RFC 9110 §5.3, or None. `written` belongs to the
+    forward step, which keeps there what it wrote of them for an upstream.
     """
 
-    __slots__ = ("_index", "get", "lines")
+    __slots__ = ("_index", "get", "lines", "written")
 
     def __init__(self, lines: Iterable[FieldLine] = ()) -> None:
         self.lines: list[FieldLine] = list(lines)
-        index: dict[bytes, bytes] = {}
-        for name, value in self.lines:
-            key = name.lower()
-            held = index.get(key)
-            if held is None:
-                index[key] = value
-            else:
-                index[key] = held + (b"; " if key == b"cookie" else b", ") + value
+        self.written: object = None
+        index = {name.lower(): value for name, value in self.lines}
+        if len(index) < len(self.lines):
+            index = combined(self.lines)
         self._index = index
         # As a method of ours it would cost every look-up a call more.
         self.get: Callable[[bytes], bytes | None] = index.get
@@ -39,6 +36,10 @@ class Fields:
         if name not in self._index:
             return []
         return [value for key, value in self.lines if key.lower() == name]
+
+    def has_any(self, names: frozenset[bytes]) -> bool:
+        """Say whether there is a line with one of these lower-case names."""
+        return not names.isdisjoint(self._index)
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._index
@@ -56,6 +57,19 @@ class Fields:
 
     def __repr__(self) -> str:
         return f"Fields({self.lines!r})"
+
+
+def combined(lines: Iterable[FieldLine]) -> dict[bytes, bytes]:
+    """Return the values by lower-case name, those of several lines in one. RFC 9110 §5.3."""
+    index: dict[bytes, bytes] = {}
+    for name, value in lines:
+        key = name.lower()
+        held = index.get(key)
+        if held is None:
+            index[key] = value
+        else:
+            index[key] = held + (b"; " if key == b"cookie" else b", ") + value
+    return index
 
 
 class Consumer(Protocol):
@@ -133,9 +147,8 @@ class Request:
     without its "?", None when there was none.
     `authority` is host[:port] in lower case as the client named it, b"" when an HTTP/1.0 client
     named none; `host` is the same without the port. `persistent` says that the client wants the
-    connection kept. Without a `body` it may be shared by many exchanges. `upstream_head` belongs
-    to the forward step, which keeps there what it wrote for `upstream_key`; `question` belongs to
-    the lookup step, `routed` to the one that chooses the route.
+    connection kept. Without a `body` it may be shared by many exchanges. `question` belongs
+    to the lookup step, `routed` to the one that chooses the route.
     """
 
     __slots__ = (
@@ -152,8 +165,6 @@ class Request:
         "route_path",
         "routed",
         "target",
-        "upstream_head",
-        "upstream_key",
     )
 
     def __init__(  # noqa: PLR0913, PLR0917
@@ -174,8 +185,6 @@ class Request:
         self.fields = fields
         self.path = path
         self.route_path = path
-        self.upstream_key: object = None
-        self.upstream_head = b""
         self.question: object = None
         self.routed: object = None
         self.query = query

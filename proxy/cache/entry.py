@@ -6,6 +6,7 @@ what compares them with dates. Age is `now - born_at`.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Protocol
 
 from proxy.message import Fields, Response, Source
@@ -139,6 +140,12 @@ class Entry:
         self.cost_bytes = cost_of(self)
         self.response = None
 
+    def set_content(self, content: bytes) -> None:
+        """Take all of the content, which was not here yet."""
+        self.body = content
+        self.cost_bytes += len(content) - self.size_bytes
+        self.size_bytes = len(content)
+
     def __repr__(self) -> str:
         return f"<Entry {self.status} {self.key!r} {self.variant!r} {self.size_bytes} bytes>"
 
@@ -148,12 +155,12 @@ def cost_of(entry: Entry) -> int:
     lines = entry.fields.lines
     if entry.trailers is not None:
         lines = lines + entry.trailers.lines
-    head = sum([len(name) + len(value) for name, value in lines])
-    names = [*entry.vary, *entry.tags, entry.variant, entry.key]
+    names = (*entry.vary, *entry.tags, entry.variant, entry.key)
     return (
         ENTRY_BYTES
         + len(lines) * LINE_BYTES
-        + 2 * head
-        + sum([BYTES_BYTES + len(name) for name in names])
+        + 2 * sum(map(len, chain.from_iterable(lines)))
+        + len(names) * BYTES_BYTES
+        + sum(map(len, names))
         + (len(entry.body) if isinstance(entry.body, bytes) else 0)
     )

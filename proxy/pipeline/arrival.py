@@ -33,9 +33,7 @@ class Arrival:
         self._over: asyncio.Future[None] | None = None
         body = response.body
         if body is None or isinstance(body, bytes):
-            entry.body = body or b""
-            entry.size_bytes = len(entry.body)
-            entry.set_fields(entry.fields)
+            entry.set_content(body or b"")
             cache.keep(entry)
         else:
             self.growing = Growing(
@@ -101,10 +99,10 @@ class Arrival:
         """The content has come, or broke off, or is not kept, or has to be committed yet."""
         entry, growing = self.entry, self.growing
         if content is not None:
-            entry.body = content
-            entry.size_bytes = len(content)
-            entry.trailers = trailers
-            entry.set_fields(entry.fields)
+            entry.set_content(content)
+            if trailers is not None:
+                entry.trailers = trailers
+                entry.set_fields(entry.fields)
             self._cache.keep(entry)
         elif growing is not None and growing.beginning:
             part = beginning_of(entry, growing.beginning, growing.length)

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.errors import (
     ClientGoneError,
@@ -267,12 +267,16 @@ def request_head(
     given_id = fields.get(b"x-request-id") if peer.trusted else None
     if not exchange.request_id:  # else it is asked again
         exchange.request_id = given_id or b"%b%08x" % (_id_prefix, next(_id_numbers))
-    # A request that is shared by exchanges (see http1_head) mostly comes from one client.
-    key = (route, peer.address, peer.local_port, peer.scheme, peer.certificate)
-    if request.upstream_key != key or peer.trusted or body is not None:
-        request.upstream_head = lasting_head(exchange, route)
-        request.upstream_key = key
-    parts = [request.upstream_head, b"X-Request-ID: %b\r\n" % exchange.request_id]
+    path = request.path
+    if route.strip_prefix:
+        path = path[len(route.strip_prefix) :] or b"/"
+    parts = [
+        b"%b %b HTTP/1.1\r\n" % (request.method, path)
+        if request.query is None
+        else b"%b %b?%b HTTP/1.1\r\n" % (request.method, path, request.query),
+        lasting_lines(exchange, route),
+        b"X-Request-ID: %b\r\n" % exchange.request_id,
+    ]
     if upgrade is not None:
         parts.append(b"Connection: upgrade\r\nUpgrade: %b\r\n" % upgrade)
     if chunked:
@@ -285,22 +289,36 @@ def request_head(
     return b"".join(parts)
 
 
-def lasting_head(exchange: Exchange, route: "Route") -> bytes:
-    """Write what is the same whenever this request comes from this peer: all but its id."""
-    request = exchange.request
-    peer = exchange.peer
-    path = request.path
-    prefix = route.strip_prefix
-    if prefix:
-        path = path[len(prefix) :] or b"/"
-    target = path if request.query is None else b"%b?%b" % (path, request.query)
+class Written(NamedTuple):
+    """Field lines as they go upstream, kept with the fields that they were made of."""
+
+    key: tuple[object, ...]
+    lines: bytes
+
+
+def lasting_lines(exchange: Exchange, route: "Route") -> bytes:
+    """Write the field lines that are the same whenever these fields come from this peer."""
+    request, peer = exchange.request, exchange.peer
+    known = request.fields.written
+    # Fields that requests share (see http1_head) mostly come from one client.
+    key = (
+        route,
+        peer.address,
+        peer.local_port,
+        peer.scheme,
+        peer.certificate,
+        request.authority,
+        request.minor_version,
+    )
+    if type(known) is Written and known.key == key:
+        return known.lines
     if route.inside:
         lines = request.fields.lines  # the other worker asks as the client does
     else:
         lines = request_fields(
             request.fields,
             exchange.origin or origin_of(exchange),
-            prefix,
+            route.strip_prefix,
             request.minor_version,
             authority=request.authority,
             peer_trusted=peer.trusted,
@@ -308,12 +326,10 @@ def lasting_head(exchange: Exchange, route: "Route") -> bytes:
         )
     if request.method == b"OPTIONS":
         lines = one_hop_less(lines)
-    return b"".join(
-        [
-            b"%b %b HTTP/1.1\r\n" % (request.method, target),
-            *[b"%b: %b\r\n" % line for line in lines],
-        ]
-    )
+    written = b"".join([b"%b: %b\r\n" % line for line in lines])
+    if not peer.trusted and request.method != b"OPTIONS":
+        request.fields.written = Written(key, written)
+    return written
 
 
 def one_hop_less(lines: list[FieldLine]) -> list[FieldLine]:

@@ -84,9 +84,7 @@ class Question:
         if b"request-cache-control" not in rule.ignore:
             fields = request.fields
             self.asked = parse_request(fields.get(b"cache-control"), fields.get(b"pragma"))
-        self.plain = request.method == b"GET" and not any(
-            name in request.fields for name in OF_ONE_CLIENT
-        )
+        self.plain = request.method == b"GET" and not request.fields.has_any(OF_ONE_CLIENT)
         self.wants_part = b"range" in request.fields
         self.alone = (
             self.asked.no_store
@@ -148,13 +146,16 @@ def fetching(request: Request, rule: CacheRule, conditions: list[FieldLine]) -> 
     `conditions` ask whether what is stored is still good. What the key leaves out is not sent: it
     cannot decide about an answer that others get, too.
     """
-    lines = without_ignored_cookies(request.fields, rule)
-    lines = [line for line in lines if line[0].lower() not in OF_ONE_CLIENT]
+    fields = request.fields
+    lines = without_ignored_cookies(fields, rule)
+    if lines is not fields.lines or conditions or fields.has_any(OF_ONE_CLIENT):
+        lines = [line for line in lines if line[0].lower() not in OF_ONE_CLIENT]
+        fields = Fields([*lines, *conditions])
     fetch = Request(
         b"GET",
         request.target,
         request.minor_version,
-        Fields([*lines, *conditions]),
+        fields,
         request.path,
         key_query(request.query, rule.key),
         request.authority,

@@ -1,7 +1,6 @@
 """Makes an entry of an answer that may be stored, and says why another may not. RFC 9111 §3."""
 
 from collections.abc import Sequence
-from email.utils import formatdate
 from typing import NamedTuple
 
 from proxy.cache.entry import Entry
@@ -13,6 +12,7 @@ from proxy.rules.cache_key import variant_names
 from proxy.rules.cache_rule import CacheRule
 from proxy.rules.cache_tags import tags_of
 from proxy.rules.conditions import rule_for
+from proxy.rules.dates import format_date
 from proxy.rules.freshness import (
     age_value,
     date_value,
@@ -68,15 +68,18 @@ def judge_answer(
     if not allowed or names is None:
         return Judged(None, reason, names or ())
     kept = stored_fields(fields, directives)
+    stored = fields
     if b"date" not in fields:  # RFC 9110 §6.6.1
-        kept.append((b"Date", formatdate(times.response_at, usegmt=True).encode()))
+        stored = Fields([*kept, (b"Date", format_date(int(times.response_at)))])
+    elif len(kept) < len(fields.lines):
+        stored = Fields(kept)
     entry = Entry(
         key=question.key if question.part is None or is_part else question.part.whole_key,
         variant=question.variant(names),
         vary=names,
         status=response.status,
         reason=response.reason,
-        fields=Fields(kept),
+        fields=stored,
         body=b"",
         request_at=times.request_at,
         response_at=times.response_at,

@@ -26,6 +26,8 @@ def tags_fit(fields: Fields) -> bool:
 
 
 def _all_tags(fields: Fields) -> list[bytes]:
+    if not fields.has_any(TAG_FIELDS):
+        return []
     found: dict[bytes, None] = {}
     for tag in (fields.get(b"cache-tag") or b"").split(b","):
         found[tag.strip(_BLANKS)] = None

@@ -39,8 +39,24 @@ ASCTIME = re.compile(
 )  # fmt: skip
 
 
+# "Sun, 06 Nov 1994 08:49:37 GMT"
+_FIXDATE_BYTES = 29
+
+
 def parse_date(value: bytes, now: int) -> int | None:
     """Read an HTTP-date into seconds since the epoch, None when it is not one. RFC 9110 §5.6.7."""
+    if len(value) == _FIXDATE_BYTES:
+        return _parse_again(value, now // DAY_S)
+    return _parse(value, now)
+
+
+@lru_cache(maxsize=1024)
+def _parse_again(value: bytes, today: int) -> int | None:
+    """Parse what many messages say in one second."""
+    return _parse(value, today * DAY_S)
+
+
+def _parse(value: bytes, now: int) -> int | None:
     match = IMF_FIXDATE.fullmatch(value) or RFC_850.fullmatch(value) or ASCTIME.fullmatch(value)
     if match is None:
         return None

@@ -46,7 +46,10 @@ STALE_S_MAXAGE = Reason("s-maxage", "s-maxage forbids a stale answer.", "RFC 911
 
 def age_value(fields: Fields) -> int | None:
     """Read Age, of a list its first member; None when absent or not a number. RFC 9111 §5.1."""
-    members = (member.strip(b" \t") for member in (fields.get(b"age") or b"").split(b","))
+    value = fields.get(b"age")
+    if value is None:
+        return None
+    members = (member.strip(b" \t") for member in value.split(b","))
     return delta_seconds(next(filter(None, members), None))
 
 

@@ -28,15 +28,6 @@ STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80
 IMPOSSIBLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 
 
-class RequestHead(NamedTuple):
-    """The start line and fields of a request; the target is not yet looked at."""
-
-    method: bytes
-    target: bytes
-    minor_version: int
-    fields: Fields
-
-
 class ResponseHead(NamedTuple):
     """The start line and fields of a response."""
 
@@ -107,13 +98,6 @@ def parse_request_line(line: bytes) -> tuple[bytes, bytes, int]:
         raise BadRequestError(f"malformed request line: {line[:64]!r}")
     method, target, minor = match.groups()
     return method, target, 1 if minor != b"0" else 0
-
-
-def parse_request_head(head: bytes) -> RequestHead:
-    """Read a whole request head. Raises BadRequestError or VersionError."""
-    end = head.find(b"\r\n")
-    method, target, minor = parse_request_line(head[:end])
-    return RequestHead(method, target, minor, parse_fields(head[end + 2 :]))
 
 
 def parse_response_head(head: bytes) -> ResponseHead:

@@ -174,7 +174,7 @@ def _forbidden_by_fields(
     fields: Fields, directives: ResponseDirectives, rule: CacheRule
 ) -> Reason | None:
     named = directives.private_fields | directives.no_cache_fields
-    if any(name in fields and name not in named for name in _COOKIES):
+    if fields.has_any(_COOKIES - named):
         if b"set-cookie" not in rule.ignore:
             return SET_COOKIE
         for_all = directives.public or directives.s_maxage is not None
