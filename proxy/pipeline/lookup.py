@@ -13,6 +13,7 @@ from proxy.pipeline.forward import forward
 from proxy.pipeline.question import Question, question_of
 from proxy.pipeline.respond import respond
 from proxy.pipeline.serve import serve, serve_hit
+from proxy.pipeline.sibling import NOT_SHARED, not_shared
 from proxy.pipeline.slices import sliced
 from proxy.rules import cache_status
 from proxy.rules.cache_control import NOTHING_ASKED
@@ -50,7 +51,7 @@ def look(exchange: Exchange, question: Question, cache: Tiered, now: float) -> S
     held = cache.get(question.key)
     if held is None:
         if now < question.passes_until:
-            return past(exchange, cache_status.URI_MISS)
+            return past_as_marked(exchange, question, cache, cache_status.URI_MISS)
     elif type(held) is Variants:
         held = cache.chosen(held, question)
     if held is None:
@@ -107,19 +108,13 @@ def missed(
         return sliced(exchange, question, look_again)
     if question.asked.only_if_cached:
         return only_if_cached(exchange)
-    why = cache_status.URI_MISS
-    if entry is not None and not entry.complete:
-        why = cache_status.PARTIAL
-    elif entry is not None:
-        why = cache_status.why_validated(entry, exchange.sink.now())
-    elif cache.get(question.key) is not None:
-        why = cache_status.VARY_MISS
     now = exchange.sink.now()
+    why = why_missed(question, cache, entry, now)
     if request.method == b"HEAD" or question.alone:
         return past(exchange, why)
     if cache.flights.marked(question.key, question, now):
         question.passes_until = cache.flights.passes_until(question.key, question)
-        return past(exchange, why)
+        return past_as_marked(exchange, question, cache, why)
     streaming, waiting = under_way(question, cache, now)
     if not exchange.inner:
         figures = exchange.site.cache_figures
@@ -134,6 +129,13 @@ def missed(
     else:
         waiting.wait(exchange, question, why)
     return None
+
+
+def why_missed(question: Question, cache: Tiered, entry: Entry | None, now: float) -> bytes:
+    """Say why `entry`, or what there is of the key, does not do. RFC 9211 §2.2."""
+    if entry is None:
+        return cache_status.URI_MISS if cache.get(question.key) is None else cache_status.VARY_MISS
+    return cache_status.why_validated(entry, now) if entry.complete else cache_status.PARTIAL
 
 
 def may_be_sliced(request: Request, question: Question) -> bool:
@@ -152,6 +154,13 @@ def under_way(question: Question, cache: Tiered, now: float) -> tuple[Fetch | No
         if fetch.fits(question):
             return None, fetch
     return None, None
+
+
+def past_as_marked(exchange: Exchange, question: Question, cache: Tiered, why: bytes) -> Step:
+    """Forward a request whose answer will hardly be for others; tell the worker that asks so."""
+    if exchange.inside:
+        exchange.sink.inform(NOT_SHARED, not_shared(cache.flights.names(question.key)))
+    return past(exchange, why)
 
 
 def past(exchange: Exchange, why: bytes) -> Step:

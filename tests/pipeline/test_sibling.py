@@ -276,6 +276,30 @@ async def test_who_waits_for_the_other_worker_asks_when_the_answer_is_one_client
         client.leave()
 
 
+async def test_what_the_other_worker_knows_to_be_one_clients_own_nobody_waits_for(
+    server: Server, pair: Pair
+) -> None:
+    server.script = waiting(answer(b"Cache-Control: private"))
+    server.go_on.set()
+    await pair.owner.ask(GET)
+    server.go_on.clear()
+    clients = [pair.other, another(pair.other), another(pair.other)]
+    for client in clients:
+        client.send(GET)
+    await until(lambda: len(server.heads) == 4)
+    server.go_on.set()
+    await until(lambda: len(pair.other.wire.log.lines) == 3)
+    for client in clients:
+        assert client.transport.take().endswith(b"hello")
+    # What is asked meanwhile of the worker that knows, by who does not, is passed on there, too.
+    late = cached(server)
+    late.wire.site.siblings = pair.other.wire.site.siblings
+    assert (await late.ask(GET)).endswith(b"hello")
+    await close(late)
+    for client in clients[1:]:
+        client.leave()
+
+
 async def test_what_a_soft_purge_made_stale_at_the_other_worker_is_stale_here(
     server: Server, pair: Pair
 ) -> None:
