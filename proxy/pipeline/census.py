@@ -1,6 +1,7 @@
 """The step that tells what a worker keeps in memory: for the tools, on its private socket only.
 
     GET /  Proxyd-Census: {"pattern": "*", "sort": "size", "limit": 20}
+    GET /  Proxyd-Census: {"key": "http://HOST/PATH"}
 
 The answer is JSON: `Census` below. Sorting 100,000 entries takes a tenth of a second, so it is done
 in a thread.
@@ -10,11 +11,16 @@ import asyncio
 import re
 from collections.abc import Callable
 from fnmatch import translate
+from time import time
 from typing import Literal
 
 import msgspec
 
+from proxy.cache import codec
+from proxy.cache.boot import boot_name
+from proxy.cache.codec import Now
 from proxy.cache.entry import Entry
+from proxy.cache.memory import MemoryStore, Variants
 from proxy.errors import BadRequestError
 from proxy.message import Response
 from proxy.pipeline.exchange import Exchange, Step, Wait
@@ -28,11 +34,12 @@ Order = Literal["size", "age", "hits", "key"]
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Which entries to list; in the pattern only `*` is special."""
+    """Which entries to list; in the pattern only `*` is special. And of which key to tell all."""
 
     pattern: str = "*"
     sort: Order = "size"
     limit: int = 0
+    key: str = ""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -47,13 +54,24 @@ class Kept(msgspec.Struct, frozen=True):
     fresh_s: float
 
 
+class Held(msgspec.Struct, frozen=True):
+    """All of an entry but its content; `head` is what `cache.codec` makes of it."""
+
+    head: bytes
+    hits: int
+
+
 class Census(msgspec.Struct, frozen=True):
-    """What a worker keeps in memory: how much, and the entries that were asked for."""
+    """What a worker keeps in memory: how much, and the entries that were asked for.
+
+    `held` are those of one key.
+    """
 
     entries: int
     cost_bytes: int
     hits: int
     items: list[Kept]
+    held: list[Held] = []
 
 
 _wanted = msgspec.json.Decoder(Wanted)
@@ -79,12 +97,15 @@ def census(exchange: Exchange) -> Wait:
 async def _taken(exchange: Exchange, wanted: Wanted) -> Step:
     cache = exchange.site.cache
     exchange.inner = True
-    entries = [] if cache is None else cache.memory.entries()
-    cost_bytes = 0 if cache is None else cache.memory.cost_bytes
+    memory = MemoryStore(0) if cache is None else cache.memory
+    now = exchange.sink.now()
     loop = asyncio.get_running_loop()
     taken = await loop.run_in_executor(
-        None, taken_of, entries, cost_bytes, wanted, exchange.sink.now()
+        None, taken_of, memory.entries(), memory.cost_bytes, wanted, now
     )
+    if wanted.key:
+        clocks = Now(time(), now, boot_name())
+        taken = msgspec.structs.replace(taken, held=held_of(memory, wanted.key, clocks))
     exchange.response = Response(200, [(b"Content-Type", b"application/json")], _encode(taken))
     return respond
 
@@ -112,3 +133,10 @@ def taken_of(entries: list[Entry], cost_bytes: int, wanted: Wanted, now: float) 
             for entry in found[: wanted.limit]
         ],
     )
+
+
+def held_of(memory: MemoryStore, key: str, now: Now) -> list[Held]:
+    """Describe the entries of one key, given as Latin-1 of its bytes."""
+    found = memory.get(key.encode("latin-1", "replace"))
+    entries = found.entries() if isinstance(found, Variants) else [found] if found else []
+    return [Held(codec.encode(entry, now), entry.hits) for entry in entries]

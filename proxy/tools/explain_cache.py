@@ -23,6 +23,7 @@ from proxy.tools.findings import Explanation, Fact, Places, Step
 from proxy.tools.setting import Setting
 from proxy.tools.stored import Found, Stored, look_up
 from proxy.tools.words import clause, lasting, size, text
+from proxy.tools.workers import WorkerSockets
 
 _ASKED = {
     "max_age": ("max-age", "RFC 9111 §5.2.1.1"),
@@ -75,7 +76,7 @@ def explain_cache(
         if fetch:
             explain_fetch(told, setting, exchange, None, places)
         return
-    found = look_up(setting.folder, question)
+    found = look_up(setting.folder, question, WorkerSockets(setting.run_folder))
     explain_stored(told, found)
     chosen = found.chosen
     if chosen is not None and chosen.purged is not Purged.HARD:
@@ -160,21 +161,19 @@ def explain_request(
 
 
 def explain_stored(told: Explanation, found: Found) -> None:
-    """Say what is on the disk under the key: `cache/disk`."""
-    step = told.step("Stored", "nothing, on disk, for this key", "RFC 9111 §4", "warn")
+    """Say what is under the key, on the disk and in memory: `cache/tiered`."""
+    where = "on disk" if found.unseen else "on disk or in memory"
+    step = told.step("Stored", f"nothing, {where}, for this key", "RFC 9111 §4", "warn")
     if found.trouble:
-        step.verdict, step.tone = f"cannot be read: {found.trouble}", "bad"
-        return
-    if found.chosen is None and found.others:
+        step.verdict, step.tone = f"the disk cannot be read: {found.trouble}", "bad"
+    elif found.others and found.chosen is None:
         step.verdict, step.source = "only variants for other requests", "RFC 9111 §4.1"
+    if found.unseen:
+        step.add(found.unseen, "", "quiet")
     if found.chosen is not None:
-        step.verdict, step.tone, step.source = described(found.chosen), "good", ""
-        step.add(f"for requests {told_apart(found.chosen.entry)}", "RFC 9111 §4.1", "quiet")
-        if found.chosen.purged is not Purged.NOTHING:
-            step.add(_PURGED[found.chosen.purged], "proxyd cache purge, RFC 9111 §4.4", "bad")
-            step.tone = "warn"
-        if found.chosen.entry.tags:
-            step.add(f"tags: {text(b' '.join(found.chosen.entry.tags))}", "", "quiet")
+        explain_chosen(step, found.chosen, found.trouble)
+    for older in found.older:
+        step.add(f"an older one, until it is stale there: {described(older)}", "", "warn")
     for names in found.lists:
         if names:
             listed = text(b", ".join(names))
@@ -183,6 +182,19 @@ def explain_stored(told: Explanation, found: Found) -> None:
         step.add(f"another variant: {described(other)}, {told_apart(other.entry)}", "", "quiet")
     if len(found.others) > _OTHERS:
         step.add(f"and {len(found.others) - _OTHERS} variants more", "", "quiet")
+
+
+def explain_chosen(step: Step, chosen: Stored, trouble: str) -> None:
+    """Say what there is for this request, although the disk may be in `trouble`."""
+    if trouble:
+        step.add(step.verdict, "", "bad")
+    step.verdict, step.tone, step.source = described(chosen), "good", ""
+    step.add(f"for requests {told_apart(chosen.entry)}", "RFC 9111 §4.1", "quiet")
+    if chosen.purged is not Purged.NOTHING:
+        step.add(_PURGED[chosen.purged], "proxyd cache purge, RFC 9111 §4.4", "bad")
+        step.tone = "warn"
+    if chosen.entry.tags:
+        step.add(f"tags: {text(b' '.join(chosen.entry.tags))}", "", "quiet")
 
 
 def explain_fields(told: Explanation, entry: Entry) -> None:
@@ -197,7 +209,7 @@ def described(stored: Stored) -> str:
     entry = stored.entry
     kind = text(entry.fields.get(b"content-type") or b"no Content-Type")
     hits = f", {stored.hits} hits" if stored.hits else ""
-    return f"{entry.status} {kind}, {size(entry.size_bytes)}{hits}"
+    return f"{entry.status} {kind}, {size(entry.size_bytes)}{hits}, {stored.where}"
 
 
 def told_apart(entry: Entry) -> str:

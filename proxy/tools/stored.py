@@ -1,14 +1,17 @@
-"""What is stored for a request, on the disk, seen as a worker would see it. Changes nothing.
+"""What is stored for a request, on the disk and in the memory of workers. Changes nothing.
 
 Files are read by name, so the answer is what they say now, and not what the catalogue remembers.
-The memory of workers holds nothing else when there is a disk, but what was too new for it.
+Workers are asked: what is a moment old is not on the disk yet, and a cache may have no disk.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from proxy.cache import codec
 from proxy.cache.boot import boot_name
 from proxy.cache.codec import Head, MarkerHead, Now, entry_of
 from proxy.cache.disk_folder import name_of, path_of
@@ -16,29 +19,40 @@ from proxy.cache.disk_work import load_named, read_head
 from proxy.cache.entry import Entry
 from proxy.cache.inventory import Inventory, InventoryError, Item
 from proxy.cache.purges import PURGES, Purges, Verdict
-from proxy.errors import PurgeError, StartError, StoredContentError
+from proxy.errors import CommandError, PurgeError, StartError, StoredContentError
+from proxy.pipeline.census import Wanted
 from proxy.pipeline.question import Question
+from proxy.tools.workers import WorkerQuery
+
+NOBODY = "no proxyd runs, so this is what is on the disk"
 
 
 class Stored(NamedTuple):
-    """An entry without its content, and what purges say of it; `hits` are of the catalogue."""
+    """An entry without its content, and what purges say of it.
+
+    `hits` are of the catalogue, or of the memory of workers; `where` says who has it.
+    """
 
     entry: Entry
     purged: Verdict = Verdict.NOTHING
     hits: int = 0
+    where: str = "on disk"
 
 
 class Found(NamedTuple):
     """What is stored under the key of a question.
 
     `lists` are the Vary names of its variants, newest first; `chosen` is the entry for this
-    request; `others` are those for others. `trouble` says what could not be read.
+    request; `older` are for it as well, where a worker has not met the newer one; `others` are
+    those for other requests. `trouble` says what could not be read, `unseen` why no memory was.
     """
 
     lists: tuple[tuple[bytes, ...], ...] = ()
     chosen: Stored | None = None
     others: Sequence[Stored] = ()
     trouble: str = ""
+    older: Sequence[Stored] = ()
+    unseen: str = ""
 
 
 def clocks() -> Now:
@@ -46,9 +60,24 @@ def clocks() -> Now:
     return Now(time.time(), time.monotonic(), boot_name())
 
 
-def look_up(folder: Path, question: Question) -> Found:
-    """Return what the cache in `folder` holds for a question."""
+def look_up(folder: Path, question: Question, workers: WorkerQuery) -> Found:
+    """Return what the cache in `folder`, and the workers that use it, hold for a question."""
     purges = _purges(folder)
+    try:
+        on_disk = _on_disk(folder, question, purges)
+        try:
+            held = _in_memory(question, purges, workers)
+        except CommandError as error:
+            return on_disk._replace(unseen=f"the memory of the workers is not seen: {error}")
+        if held is None:
+            return on_disk._replace(unseen=NOBODY)
+        return _together(question, on_disk, held)
+    finally:
+        if purges is not None:
+            purges.close()
+
+
+def _on_disk(folder: Path, question: Question, purges: Purges | None) -> Found:
     items = {bytes.fromhex(item.name): item for item in _items(folder, question.key)}
     try:
         held = _head(folder, question.key, b"")
@@ -61,12 +90,9 @@ def look_up(folder: Path, question: Question) -> Found:
                     chosen = found
                     break
         heads = [chosen, *_others(folder, items, chosen)]
-        stored = [_stored(head, purges, items) for head in heads if head is not None]
     except (StoredContentError, OSError) as error:
         return Found(trouble=str(error))
-    finally:
-        if purges is not None:
-            purges.close()
+    stored = [_stored(head, purges, _hits(head, items)) for head in heads if head is not None]
     if held is None and not stored:
         return Found()
     return Found(
@@ -74,6 +100,61 @@ def look_up(folder: Path, question: Question) -> Found:
         stored.pop(0) if chosen is not None else None,
         stored,
     )
+
+
+def _in_memory(
+    question: Question, purges: Purges | None, workers: WorkerQuery
+) -> list[Stored] | None:
+    """Return what each worker has under the key; None when there is no worker.
+
+    Raises CommandError.
+    """
+    taken = workers.census(Wanted(key=question.key.decode("latin-1")))
+    found = []
+    for number, census in enumerate(taken, 1):
+        for held in census.held:
+            try:
+                head = codec.decode(held.head)
+            except msgspec.DecodeError as error:
+                raise CommandError(f"worker {number} is of another version: {error}") from None
+            if isinstance(head, Head):
+                stored = _stored(head, purges, held.hits)
+                found.append(stored._replace(where=f"in the memory of worker {number}"))
+    return found if taken else None
+
+
+def _together(question: Question, on_disk: Found, held: list[Stored]) -> Found:
+    """Put what workers have beside what is on the disk, each answer once."""
+    ours = [each for each in held if question.variant(each.entry.vary) == each.entry.variant]
+    theirs = [each for each in held if each not in ours]
+    if on_disk.chosen is not None:
+        ours.append(on_disk.chosen)
+    once = _each_once(ours)
+    lists = dict.fromkeys([*on_disk.lists, *(each.entry.vary for each in held)])
+    return on_disk._replace(
+        lists=tuple(lists),
+        chosen=once[0] if once else None,
+        older=once[1:],
+        others=_each_once([*theirs, *on_disk.others]),
+    )
+
+
+def _each_once(found: Iterable[Stored]) -> list[Stored]:
+    """Return what is usable first and newest first; what several have, once, with all of them."""
+    once: dict[object, Stored] = {}
+    for stored in sorted(
+        found, key=lambda each: (each.purged is Verdict.HARD, -each.entry.response_at)
+    ):
+        entry = stored.entry
+        date = entry.fields.get(b"date")
+        same = (entry.variant, entry.status, date, entry.etag, entry.size_bytes, stored.purged)
+        known = once.get(same)
+        if known is None:
+            once[same] = stored
+        else:
+            where = f"{known.where}, {stored.where}"
+            once[same] = known._replace(hits=max(known.hits, stored.hits), where=where)
+    return list(once.values())
 
 
 def _head(folder: Path, key: bytes, variant: bytes) -> Head | MarkerHead | None:
@@ -96,18 +177,23 @@ def _others(folder: Path, items: dict[bytes, Item], chosen: Head | None) -> list
     return heads
 
 
-def _stored(head: Head, purges: Purges | None, items: dict[bytes, Item]) -> Stored:
+def _stored(head: Head, purges: Purges | None, hits: int) -> Stored:
     now = clocks()
     entry = entry_of(head, b"", now)
     entry.size_bytes = head.size_bytes
-    item = items.get(name_of(head.key, head.variant))
     verdict = Verdict.NOTHING
     if purges is not None:
         since = entry.purge_seq
         verdict = purges.verdict(entry)
         entry.purge_seq = since
         purges.apply(entry, now.monotonic)
-    return Stored(entry, verdict, 0 if item is None else item.hits)
+    return Stored(entry, verdict, hits)
+
+
+def _hits(head: Head | None, items: dict[bytes, Item]) -> int:
+    """Return how often the catalogue knows an entry to have been used."""
+    item = None if head is None else items.get(name_of(head.key, head.variant))
+    return 0 if item is None else item.hits
 
 
 def _items(folder: Path, key: bytes) -> list[Item]:

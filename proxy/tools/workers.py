@@ -23,7 +23,10 @@ class WorkerQuery(Protocol):
     """Asks the workers of a running daemon what they keep in memory."""
 
     def census(self, wanted: Wanted) -> list[Census]:
-        """Return what each worker says; nothing when no daemon runs. Raises CommandError."""
+        """Return what each worker says, in order; nothing when no daemon runs.
+
+        Raises CommandError.
+        """
 
 
 class WorkerSockets:
@@ -35,10 +38,11 @@ class WorkerSockets:
     def census(self, wanted: Wanted) -> list[Census]:
         """Ask one worker after the other."""
         try:
-            paths = sorted(path for path in self._folder.glob("*.sock") if path.stem.isdigit())
+            found = [path for path in self._folder.glob("*.sock") if path.stem.isdigit()]
         except OSError as error:
             raise CommandError(f"{self._folder} cannot be read: {error.strerror}") from None
-        return [found for path in paths if (found := _ask(path, wanted)) is not None]
+        paths = sorted(found, key=lambda path: int(path.stem))
+        return [census for path in paths if (census := _ask(path, wanted)) is not None]
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -66,7 +70,7 @@ class Answered(NamedTuple):
 def _ask(path: Path, wanted: Wanted) -> Census | None:
     connection = UnixConnection(path, _PATIENCE_S)
     try:
-        connection.request("GET", "/", headers={FIELD.decode(): _encode(wanted).decode()})
+        connection.request("GET", "/", headers={FIELD.decode(): _encode(wanted)})
         response = connection.getresponse()
         answered = Answered(response.status, response.read())
     except (FileNotFoundError, ConnectionRefusedError):

@@ -5,6 +5,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from proxy.cache import codec
 from proxy.cache.memory import MemoryStore
 from proxy.cache.tiered import NoPurges, Tiered
 from proxy.errors import BadRequestError
@@ -24,6 +25,12 @@ def asked(wanted: bytes = b"{}") -> Asking:
         made = entry(key + b" cookie:c=d", body, born_at=len(body), fresh_until=7.0)
         made.hits = hits
         asking.site.cache.memory.put(made)
+    return asking
+
+
+def asked_again(before: Asking, wanted: bytes) -> Asking:
+    asking = asked(wanted)
+    asking.site.cache = before.site.cache
     return asking
 
 
@@ -68,6 +75,21 @@ async def test_an_entry_is_described() -> None:
     (item,) = (await told(asked(b'{"limit": 1}'))).items
     assert (item.key, item.variant, item.status) == ("http://a/2?b cookie:c=d", "", 200)
     assert (item.size_bytes, item.hits, item.age_s, item.fresh_s) == (3, 1, 2.0, 2.0)
+
+
+async def test_a_key_is_told_with_all_its_entries() -> None:
+    asking = asked(b'{"key": "http://a/1 cookie:c=d"}')
+    (held,) = (await told(asking)).held
+    head = codec.decode(held.head)
+    assert isinstance(head, codec.Head)
+    assert (head.key, head.size_bytes, held.hits) == (b"http://a/1 cookie:c=d", 2, 3)
+    assert asking.site.cache is not None
+    for language in (b"de", b"fr"):
+        variant = entry(b"http://a/\xe4", vary=(b"accept-language",), variant=language)
+        asking.site.cache.memory.put(variant)
+    asking = asked_again(asking, msgspec.json.encode({"key": "http://a/\xe4"}))
+    assert len((await told(asking)).held) == 2
+    assert (await told(asked(b'{"key": "http://other/"}'))).held == []
 
 
 async def test_without_a_cache_there_is_nothing() -> None:

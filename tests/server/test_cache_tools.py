@@ -177,17 +177,37 @@ def test_stats_and_ls_know_the_memory_of_the_workers(cached: Daemon) -> None:
     assert "/p/4" in tool(cached, "cache", "ls", "--limit", "100")
 
 
-def test_show_and_explain_read_what_is_on_the_disk(cached: Daemon) -> None:
+def test_show_and_explain_say_what_is_stored_and_why(cached: Daemon) -> None:
     cached.ask("/p/5")
+    assert "Surrogate-Key: pages" in tool(cached, "cache", "show", f"{SITE}/p/5")  # at once
     wait_for(
-        lambda: "Surrogate-Key: pages" in tool(cached, "cache", "show", f"{SITE}/p/5"),
-        "the entry on the disk",
+        lambda: ", on disk" in tool(cached, "cache", "show", f"{SITE}/p/5"), "the entry on the disk"
     )
     told = json.loads(tool(cached, "cache", "show", f"{SITE}/p/5", "--json"))
     assert told["outcome"]["text"].startswith("A hit: 200")
     assert "A hit: 200" in tool(cached, "explain", f"{SITE}/p/5", "--fetch")
     said = json.loads(tool(cached, "explain", f"{SITE}/me", "--fetch", "--json"))
     assert said["outcome"]["text"].endswith("the answer is for a single user.")
+
+
+def test_show_and_explain_see_what_is_in_memory_alone(app: App) -> None:
+    text = CONFIGURATION.replace("{port}", str(app.server_address[1]))
+    with serving(text.replace('"64MiB"', '"0"'), workers=WORKERS) as daemon:
+        url = f"{SITE}/p/7?\N{LATIN SMALL LETTER E WITH ACUTE}"
+        path = "/p/7?%C3%A9"
+        assert "nothing, on disk or in memory" in tool(daemon, "explain", url)
+        on_every_worker(daemon, path)
+        told = json.loads(tool(daemon, "cache", "show", url, "--json"))
+        (stored,) = [step for step in told["steps"] if step["title"] == "Stored"]
+        assert "in the memory of worker" in stored["verdict"]
+        assert "Surrogate-Key: pages" in tool(daemon, "cache", "show", url)
+        assert told["outcome"]["text"] == "A hit: 200 from the cache at once."
+        tool(daemon, "cache", "purge", url, "--soft")
+        assert "a soft purge has made it stale" in tool(daemon, "explain", url)
+        tool(daemon, "cache", "purge", url)
+        assert "A miss" in tool(daemon, "explain", url)
+        daemon.stop()
+        assert "no proxyd runs" in tool(daemon, "explain", url)
 
 
 def test_what_is_wrong_is_said_in_a_sentence(cached: Daemon) -> None:

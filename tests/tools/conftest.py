@@ -89,14 +89,18 @@ def store(site: Setting) -> Store:
         fresh_until = born_at + fresh_s
         entry = Entry(
             key=key.encode(),
-            status=200,
             fields=Fields(lines or [(b"Cache-Control", b"public, max-age=60"), (b"ETag", b'"v1"')]),
             body=b"content",
             request_at=time.time() - age_s,
             response_at=time.time() - age_s,
             born_at=born_at,
             fresh_until=fresh_until,
-            **{"swr_until": fresh_until, "sie_until": fresh_until + 3600, "keep_until": 1e9}
+            **{
+                "status": 200,
+                "swr_until": fresh_until,
+                "sie_until": fresh_until + 3600,
+                "keep_until": 1e9,
+            }
             | others,
         )
         root = str(site.folder)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cache.disk_folder import name_of, path_of
 from proxy.cache.purges import Kind, Purges, Verdict
 from proxy.tools import explain as explaining
 from proxy.tools.asked import asked
 from proxy.tools.explain import explain, show_entry
 from proxy.tools.findings import Explanation
 from proxy.tools.setting import Setting, setting
+from proxy.tools.stored import NOBODY
 from tests.tools.conftest import CONFIGURATION, Store
 
 URL = "http://127.0.0.1:8080/a"
@@ -236,6 +238,24 @@ def test_a_hit_says_how_long_it_is_one(site: Setting, store: Store) -> None:
     assert outcome(told) == "A hit: 200 from the cache at once."
 
 
+def test_where_it_is_and_what_is_older_elsewhere_is_said(
+    site: Setting, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.tools.test_stored import Workers
+
+    entry = store()
+    older = store(age_s=30.0, status=404)
+    monkeypatch.setattr(
+        "proxy.tools.explain_cache.WorkerSockets", lambda _folder: Workers([entry], [older])
+    )
+    said = lines(told_of(site), "Stored")
+    assert said[0].endswith("5 hits, in the memory of worker 1 | ")
+    assert any("an older one, until it is stale there: 404" in line for line in said)
+    Path(path_of(str(site.folder), name_of(entry.key, b""))).write_bytes(b"x" * 500)
+    said = lines(told_of(site), "Stored")
+    assert any("the disk cannot be read" in line for line in said)
+
+
 def test_a_condition_of_the_client_is_answered(site: Setting, store: Store) -> None:
     store()
     assert outcome(told_of(site, URL, 'If-None-Match: "v1"')).startswith("A hit: 304")
@@ -327,6 +347,7 @@ def test_variants_for_others_are_a_vary_miss(
     told = told_of(site)
     assert lines(told, "Stored") == [
         "only variants for other requests | RFC 9111 §4.1",
+        f"{NOBODY} | ",
         "variants are told apart by accept-language | RFC 9111 §4.1",
         "and 1 variants more | ",
     ]
@@ -355,7 +376,7 @@ def test_what_cannot_be_read_is_told(site: Setting, store: Store) -> None:
     store()
     for path in site.folder.glob("*/*/*"):
         path.write_bytes(b"x" * 500)
-    assert lines(told_of(site), "Stored")[0].startswith("cannot be read")
+    assert lines(told_of(site), "Stored")[0].startswith("the disk cannot be read")
 
 
 def test_the_entry_alone_is_shown_with_its_fields(site: Setting, store: Store) -> None:
