@@ -6,7 +6,7 @@
     GET  /api/status             what `proxyd status --json` shows
     POST /api/reload             200 when the new generation serves, 409 when the old one goes on
     POST /api/stop               202; {"now": true} cuts off requests in progress
-    GET  /api/cache/stats, ls, show; POST /api/cache/purge     see cache_api.py
+    GET  /api/cache/stats, ls, show; POST /api/cache/purge, warm     see cache_api.py
 
 Answers are JSON, but for /metrics. An error is {"error": "what, and the way out"}.
 """
@@ -160,7 +160,8 @@ def application(config: Config, run_folder: Path, master: Master, guard: Guard) 
         return response
 
     made = web.Application(middlewares=[guarded], client_max_size=_BODY_BYTES)
-    control, cache = Control(config, master), CacheApi(config, run_folder)
+    control, cache = Control(config, master), CacheApi(config, run_folder, master)
+    made.on_shutdown.append(cache.end)
     made.add_routes(
         [
             web.get("/health/live", control.live),
@@ -173,6 +174,7 @@ def application(config: Config, run_folder: Path, master: Master, guard: Guard) 
             web.get("/api/cache/ls", cache.ls),
             web.get("/api/cache/show", cache.show),
             web.post("/api/cache/purge", cache.purge),
+            web.post("/api/cache/warm", cache.warm),
         ]
     )
     return made

@@ -5,15 +5,17 @@
     GET  show?url=http://…&header=Name: value     `header` any number of times
     POST purge  {"urls": [], "prefixes": [], "patterns": [], "tags": [], "all": false,
                  "soft": false}
+    POST warm   {"urls": [], "sitemap": "http://…", "headers": ["Name: value"], "parallel": 4}
 
 The tools read files and ask workers, so they run in threads, a few at a time.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Annotated, Any, NoReturn, TypeVar, get_args
 
 import msgspec
 from aiohttp import web
@@ -22,15 +24,20 @@ from proxy.compose import uses_cache
 from proxy.config.schema import Config
 from proxy.control.content import answer, content_of
 from proxy.control.guard import refusal
+from proxy.control.master import Master
 from proxy.errors import CommandError
-from proxy.tools import listing, purging, show
-from proxy.tools.asked import Asked, asked
+from proxy.tools import listing, purging, show, warm
+from proxy.tools.asked import Asked, asked, field
 from proxy.tools.explain import show_entry
 from proxy.tools.setting import Setting, setting_of
 from proxy.tools.workers import WorkerSockets
 
 LIMIT_MOST = 10_000
 _AT_ONCE = 4
+# How many URLs that were not stored are named.
+_NAMED = 20
+# The master answers at once, or is about to end.
+_STATUS_S = 2.0
 
 ResultT = TypeVar("ResultT")
 
@@ -46,11 +53,23 @@ class Purge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"ev
     soft: bool = False
 
 
+class Warm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to warm: as a browser asks, but for `headers`; as many at a time as the tool may."""
+
+    urls: list[str] = []
+    sitemap: str = ""
+    headers: list[str] = []
+    parallel: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+
+
 class CacheApi:
     """The handlers."""
 
-    def __init__(self, config: Config, run_folder: Path) -> None:
+    def __init__(self, config: Config, run_folder: Path, master: Master) -> None:
         self._config = config
+        self._master = master
+        self._warming = asyncio.Lock()
+        self._ending = threading.Event()
         self._run_folder = run_folder
         self._workers = WorkerSockets(run_folder)
         self._turns = asyncio.Semaphore(_AT_ONCE)
@@ -100,6 +119,42 @@ class CacheApi:
         )
         return answer({"done": await self._do(lambda setting: purging.purge(setting, wish))})
 
+    async def warm(self, request: web.Request) -> web.Response:
+        """Ask for URLs, so that their answers are stored; one warming at a time."""
+        wanted = await content_of(request, Warm)
+        if not wanted.urls and not wanted.sitemap:
+            raise refusal(web.HTTPBadRequest, "say what: `urls`, or the URL of a `sitemap`")
+        if self._warming.locked():
+            raise refusal(web.HTTPConflict, "the cache is being warmed; wait for that to end")
+        async with self._warming:
+            _text, status = await self._master.command("status", lambda _text: None, _STATUS_S)
+            listeners: list[str] = status["listeners"]
+            return answer(await self._do(lambda _setting: self._warm(listeners, wanted)))
+
+    def _warm(self, listeners: list[str], wanted: Warm) -> dict[str, Any]:
+        """Warm in a thread. Raises CommandError."""
+        lines = [field(header) for header in wanted.headers]
+        headers = {name.decode(): value.decode() for name, value in lines}
+        daemon = warm.Daemon(listeners, headers)
+        poor: list[dict[str, str]] = []
+
+        def done(warmed: warm.Warmed) -> None:
+            if warmed.outcome not in {"stored", "hit"} and len(poor) < _NAMED:
+                poor.append(warmed._asdict())
+
+        try:
+            urls = [asked(url) for url in wanted.urls]
+            if wanted.sitemap:
+                urls += warm.urls_of(daemon, wanted.sitemap, no_file)
+            counts = warm.warm(daemon, urls, wanted.parallel, done, self._ending.is_set)
+        finally:
+            daemon.close()
+        return {"counts": counts, "not_stored": poor}
+
+    async def end(self, _application: web.Application) -> None:
+        """Let what warms come to its end; called when this process ends."""
+        self._ending.set()
+
     async def _do(self, work: Callable[[Setting], ResultT]) -> ResultT:
         if not uses_cache(self._config):
             raise refusal(web.HTTPNotFound, "no route has a cache; see [route.cache]")
@@ -119,3 +174,8 @@ def asked_of(url: str, headers: list[str]) -> Asked:
         return asked(url, headers)
     except CommandError as error:
         raise refusal(web.HTTPBadRequest, str(error)) from None
+
+
+def no_file(name: str) -> NoReturn:
+    """Refuse to read a file of this machine for whoever asks over HTTP. Raises CommandError."""
+    raise CommandError(f'"{name}" is no URL; a `sitemap` is http://HOST/sitemap.xml')

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from proxy.errors import CommandError
-from proxy.tools.asked import Asked, asked
+from proxy.tools.asked import Asked, asked, url_of
 from proxy.tools.sitemap import MOST_BYTES, MOST_URLS, Listed, read_list
 from proxy.tools.workers import UnixConnection
 
@@ -36,7 +36,10 @@ class Listener(NamedTuple):
 
 
 class Warmed(NamedTuple):
-    """What became of one URL: `outcome` is "stored", "hit", "not stored" or "failed"."""
+    """What became of one URL.
+
+    `outcome` is "stored", "hit", "not stored", "failed", or "left out" once it is to end.
+    """
 
     url: str
     outcome: str
@@ -162,12 +165,23 @@ def fetched(daemon: Daemon, url: str) -> bytes:
 
 
 def warm(
-    daemon: Daemon, wanted: Sequence[Asked], parallel: int, done: Callable[[Warmed], None]
+    daemon: Daemon,
+    wanted: Sequence[Asked],
+    parallel: int,
+    done: Callable[[Warmed], None],
+    ending: Callable[[], bool] = lambda: False,
 ) -> Counter[str]:
-    """Ask for each URL, `parallel` at a time; `done` learns of each. Returns the outcomes."""
+    """Ask for each URL, `parallel` at a time; `done` learns of each. Returns the outcomes.
+
+    None is asked for any more when it is `ending`.
+    """
     counts: Counter[str] = Counter()
+
+    def one(each: Asked) -> Warmed:
+        return Warmed(url_of(each), "left out", "") if ending() else warm_one(daemon, each)
+
     with ThreadPoolExecutor(parallel, "warm") as pool:
-        for warmed in pool.map(lambda each: warm_one(daemon, each), wanted):
+        for warmed in pool.map(one, wanted):
             counts[warmed.outcome] += 1
             done(warmed)
     return counts
@@ -175,8 +189,7 @@ def warm(
 
 def warm_one(daemon: Daemon, wanted: Asked) -> Warmed:
     """Ask for one URL; what goes wrong is an outcome."""
-    request = wanted.request
-    url = f"{wanted.scheme.decode()}://{request.authority.decode()}{request.target.decode()}"
+    url = url_of(wanted)
     try:
         response, _content = daemon.get(wanted)
     except (CommandError, OSError, http.client.HTTPException) as error:
