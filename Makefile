@@ -1,4 +1,4 @@
-# make run    the server and its demo on http://127.0.0.1:8080
+# make run    the server and its demo on http://127.0.0.1:8080 (--allow-root: also in a container)
 # make test   the whole test suite
 # make check  format, lint, types and import contracts
 # make bench  CPU per request beside nginx (needs wrk and nginx)
@@ -12,7 +12,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .PHONY: run test check format bench bench-compare lock wheel clean
 
 run: $(VENV)/.run
-	@exec $(BIN)/proxyd run -c proxy.toml
+	@exec $(BIN)/proxyd run --allow-root -c proxy.toml
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)

@@ -107,7 +107,7 @@ def proxyd(folder: Path, work: Work, cpus: set[int]) -> Iterator[Server]:
     program = str(Path(sys.executable).with_name("proxyd"))
     told = subprocess.run([program, "version"], capture_output=True, text=True, check=True).stdout
     version = told.splitlines()[0].removeprefix("proxyd ")
-    with running([program, "run", "-c", "proxy.toml"], folder, cpus, port) as pid:
+    with running([program, "run", "--allow-root", "-c", "proxy.toml"], folder, cpus, port) as pid:
         yield Server(name="proxyd", version=version, port=port, tls_port=tls_port, pid=pid)
 
 

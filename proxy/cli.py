@@ -48,12 +48,20 @@ def main() -> None:
 def run(
     config: ConfigFile = Path("proxy.toml"),
     watch: Annotated[bool, typer.Option("--watch", help="Reload when a file changes.")] = False,
+    allow_root: Annotated[
+        bool,
+        typer.Option(
+            "--allow-root",
+            envvar="PROXYD_ALLOW_ROOT",
+            help="Started as root without `user`, let workers and applications be root.",
+        ),
+    ] = False,
 ) -> None:
     """Serve in the foreground, until Ctrl-C or SIGTERM."""
     from proxy.config.load import load
     from proxy.process import daemon
 
-    raise typer.Exit(daemon.run(load(config), watch=watch))
+    raise typer.Exit(daemon.run(load(config), watch=watch, allow_root=allow_root))
 
 
 @app.command()

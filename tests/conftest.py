@@ -1,11 +1,15 @@
 """Every asynchronous test runs on the loop that proxyd runs on."""
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 
 import pytest
 import uvloop
 from hypothesis import settings
+
+# Tests run as root, too, and most daemons in them have no [server] user.
+os.environ.setdefault("PROXYD_ALLOW_ROOT", "1")
 
 # A busy machine is no failure.
 settings.register_profile("proxyd", deadline=None)

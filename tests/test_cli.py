@@ -273,9 +273,10 @@ def test_run_hands_the_configuration_to_the_master_and_ends_with_its_code(
 ) -> None:
     given: list[Config] = []
 
-    def run(config: Config, *, watch: bool) -> int:
+    def run(config: Config, *, watch: bool, allow_root: bool) -> int:
         given.append(config)
         assert not watch
+        assert allow_root  # PROXYD_ALLOW_ROOT of conftest.py
         return code
 
     monkeypatch.setattr(daemon, "run", run)

@@ -112,6 +112,15 @@ class App(ConnectionOptions):
     """How long it may take from its start to its first accepted connection; then the start failed.
     Precedent: systemd `TimeoutStartSec` 90s."""
 
+    user: str | None = None
+    """Whom the application runs as when proxyd is started as root, in place of `user` of [server]:
+    then it can read nothing that is only for the workers, and the workers nothing that is only for
+    it. The workers' group may connect to its sockets, nobody else. Precedent: php-fpm `user` with
+    `listen.group`."""
+
+    group: str | None = None
+    """The group that goes with `user`, which it needs; without it, the user's own group."""
+
     env: Environment = default({})
     """Environment variables in addition to those that proxyd has."""
 

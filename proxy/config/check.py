@@ -4,9 +4,7 @@ Looks and tries, changes nothing, and imports nothing of the user's.
 """
 
 import errno
-import grp
 import os
-import pwd
 import socket
 import sys
 from collections.abc import Iterator
@@ -19,8 +17,8 @@ from proxy.config.access import Identity, Obstacle, Use, as_user, obstacle, user
 from proxy.config.backends import Upstream
 from proxy.config.check_tls import encryption
 from proxy.config.check_upstreams import upstream_encryption
+from proxy.config.check_users import Identities, runtime_identities
 from proxy.config.finding import Finding, error, warning
-from proxy.config.load import nearest
 from proxy.config.locate import KeyPath
 from proxy.config.routes import FilesRoute, Route, ToRoute
 from proxy.config.schema import Config
@@ -39,52 +37,18 @@ class Need:
 
 def check(config: Config) -> list[Finding]:
     """Return everything that stands between this configuration and a working server."""
-    identity, findings = runtime_identity(config)
+    identities, findings = runtime_identities(config)
     findings += [
         *listening(config),
         *encryption(config),
         *upstream_encryption(config),
         *trusting(config),
-        *paths(config, identity),
+        *paths(config, identities),
         *modules(config),
         *dead_routes(config),
         *unused_targets(config),
     ]
     return sorted(findings, key=lambda finding: config.source.line(finding.key))
-
-
-def runtime_identity(config: Config) -> tuple[Identity | None, list[Finding]]:
-    """Return whom workers will run as, None for the present user."""
-    server = config.server
-    key: KeyPath = ("server", "user")
-    if os.geteuid() != 0:
-        present = user_name(os.geteuid())
-        if server.user in (None, present):
-            return None, []
-        text = f'`user` has no effect: not started as root, everything runs as "{present}"'
-        return None, [warning(key, text, "start it as root, or take `user` out")]
-    if server.user is None and server.group is not None:
-        text = "`group` is without `user`, and root must not keep one of both"
-        return None, [error(("server", "group"), text, "write `user` as well, in [server]")]
-    if server.user is None:
-        text = "started as root without `user`, workers and apps run as root"
-        return None, [warning(key, text, 'write user = "www-data" (or another one) in [server]')]
-    try:
-        user = pwd.getpwnam(server.user)
-    except KeyError:
-        text = f'there is no user "{server.user}" on this machine'
-        fix = nearest(server.user, [entry.pw_name for entry in pwd.getpwall()])
-        return None, [error(key, text, fix or f"useradd --system {server.user}")]
-    gid = user.pw_gid
-    if server.group is not None:
-        try:
-            gid = grp.getgrnam(server.group).gr_gid
-        except KeyError:
-            text = f'there is no group "{server.group}" on this machine'
-            fix = nearest(server.group, [entry.gr_name for entry in grp.getgrall()])
-            fix = fix or f"groupadd --system {server.group}"
-            return None, [error(("server", "group"), text, fix)]
-    return Identity(name=server.user, uid=user.pw_uid, gid=gid), []
 
 
 def listening(config: Config) -> Iterator[Finding]:
@@ -166,13 +130,19 @@ def trusting(config: Config) -> Iterator[Finding]:
             )
 
 
-def paths(config: Config, identity: Identity | None) -> Iterator[Finding]:
+def paths(config: Config, identities: Identities) -> Iterator[Finding]:
     """Walk every path as the user that will use it."""
-    needs = [*needed_paths(config), *written_paths(config, identity)]
-    who = identity.name if identity else user_name(os.geteuid())
-    for need, found in zip(needs, as_user(identity, partial(walk, needs)), strict=True):
-        if found is not None:
-            yield explain(found, need.key, need.what, who, is_socket=need.use == "connect")
+    workers = identities[None]
+    needs: dict[str | None, list[Need]] = {
+        None: [*needed_paths(config), *written_paths(config, workers)]
+    }
+    needs |= {name: [*app_paths(config, name)] for name in config.app}
+    for name, wanted in needs.items():
+        identity = identities[name]
+        who = identity.name if identity else user_name(os.geteuid())
+        for need, found in zip(wanted, as_user(identity, partial(walk, wanted)), strict=True):
+            if found is not None:
+                yield explain(found, need.key, need.what, who, is_socket=need.use == "connect")
 
 
 def walk(needs: list[Need]) -> list[Obstacle | None]:
@@ -184,16 +154,24 @@ def needed_paths(config: Config) -> Iterator[Need]:
     """Yield the paths in the configuration, and those that are needed to run at all."""
     interpreter = Path(sys.executable)
     yield Need(key=("server", "user"), path=interpreter, use="execute", what="Python itself")
-    for name, app in config.app.items():
-        key: KeyPath = ("app", name, "wsgi")
-        yield Need(key=key, path=config.folder, use="enter", what="the application's folder")
-        if (module := find_module(app.wsgi, [config.folder])) is not None:
-            yield Need(key=key, path=module, use="read", what="the application's module")
     yield from upstream_paths(config)
     for index, route in enumerate(config.route):
         if isinstance(route, FilesRoute):
-            key = ("route", index, "files")
+            key: KeyPath = ("route", index, "files")
             yield Need(key=key, path=route.files, use="list", what="the folder of files")
+
+
+def app_paths(config: Config, name: str) -> Iterator[Need]:
+    """Yield what an application needs to run at all."""
+    app = config.app[name]
+    if app.user is not None:
+        interpreter = Path(sys.executable)
+        key: KeyPath = ("app", name, "user")
+        yield Need(key=key, path=interpreter, use="execute", what="Python itself")
+    key = ("app", name, "wsgi")
+    yield Need(key=key, path=config.folder, use="enter", what="the application's folder")
+    if (module := find_module(app.wsgi, [config.folder])) is not None:
+        yield Need(key=key, path=module, use="read", what="the application's module")
 
 
 def upstream_paths(config: Config) -> Iterator[Need]:

@@ -49,8 +49,8 @@ class Server(Table):
 
     user: str | None = None
     """When started as root, workers and apps become this user for good: setuid programs that they
-    start (sudo) gain nothing. Without it they stay root, which `proxyd check` warns of. Of no
-    effect when not started as root. Precedent: nginx `user`."""
+    start (sudo) gain nothing. Without it proxyd does not start as root, unless it is told to
+    (`proxyd run --allow-root`). Of no effect when not started as root. Precedent: nginx `user`."""
 
     group: str | None = None
     """The group that goes with `user`, which it needs; without it, the user's own group."""

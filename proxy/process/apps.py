@@ -33,6 +33,7 @@ class AppProgram:
         socket_path: Path,
         folder: Path,
         identity: Identity | None,
+        for_others: bool = False,
     ) -> None:
         self.name = title
         self.socket_path = socket_path
@@ -41,6 +42,7 @@ class AppProgram:
         self.key = name
         self._folder = folder
         self._identity = identity
+        self._for_others = for_others
         self._relay: asyncio.Task[None] | None = None
         self.recent_output: deque[str] = deque(maxlen=_RECENT_LINES)
 
@@ -57,6 +59,7 @@ class AppProgram:
             "--socket", str(self.socket_path),
             "--threads", str(app.threads),
             "--life-line",
+            *(["--for-others"] if self._for_others else []),
             app.wsgi,
             cwd=self._folder,
             env=environment | app.env,
@@ -122,9 +125,18 @@ def _connects(path: Path) -> bool:
 
 
 def programs_of(
-    name: str, app: App, *, folder: Path, sockets_folder: Path, identity: Identity | None
+    name: str,
+    app: App,
+    *,
+    folder: Path,
+    sockets_folder: Path,
+    identity: Identity | None,
+    for_others: bool = False,
 ) -> list[AppProgram]:
-    """Return the programs that make up one application, one for each of its processes."""
+    """Return the programs that make up one application, one for each of its processes.
+
+    With `for_others`, the workers are another user: `sockets_folder` lets in who may connect.
+    """
     return [
         AppProgram(
             name,
@@ -133,6 +145,7 @@ def programs_of(
             socket_path=sockets_folder / f"{name}-{number}.sock",
             folder=folder,
             identity=identity,
+            for_others=for_others,
         )
         for number in range(app.processes)
     ]

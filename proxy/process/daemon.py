@@ -10,9 +10,16 @@ from proxy.config.schema import Config
 from proxy.errors import StartError
 from proxy.observe import logs
 from proxy.process.activation import activated_sockets, bound_by_systemd
+from proxy.process.capabilities import withhold_capabilities
 from proxy.process.log_files import give_logs, open_error_log
 from proxy.process.master import Master
-from proxy.process.privileges import forbid_new_privileges, runtime_identity
+from proxy.process.privileges import (
+    UMASK,
+    Identity,
+    forbid_new_privileges,
+    refuse_root,
+    runtime_identity,
+)
 from proxy.process.upgrade import inherited
 
 # "-P" keeps a proxy.py in the working directory from standing in for this package.
@@ -22,18 +29,24 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    config: Config, worker_command: Sequence[str] = WORKER_COMMAND, *, watch: bool = False
+    config: Config,
+    worker_command: Sequence[str] = WORKER_COMMAND,
+    *,
+    watch: bool = False,
+    allow_root: bool = False,
 ) -> int:
     """Run the daemon in the foreground until a signal ends it; returns the exit code.
 
-    With `watch`, it reloads when a file changes, as with [server] dev. `worker_command` is for
-    tests. A failed start is told on standard error and returns 1.
+    With `watch`, it reloads when a file changes, as with [server] dev. With `allow_root`, workers
+    and applications may be root. `worker_command` is for tests. A failed start is told on standard
+    error and returns 1.
     """
     inheritance = inherited(os.environ)
     try:
         identity = runtime_identity(config.server.user, config.server.group)
-        if identity is not None:
-            forbid_new_privileges()
+        if not allow_root:
+            refuse_root(identity)
+        _keep_power(identity)
         give_logs(config, identity)
         error_log = open_error_log(config)
         sockets = activated_sockets(os.environ)
@@ -53,3 +66,18 @@ def run(
                 logging.getLogger().removeHandler(handler)
                 handler.close()
     return 0
+
+
+def _keep_power(identity: Identity | None) -> None:
+    """Let nothing that is started from here on have, or get, what this process may do."""
+    try:
+        powerful = withhold_capabilities()
+    except OSError as error:
+        raise StartError(
+            f"capabilities cannot be kept from children: {error.strerror}; start proxyd as a user"
+            " without any"
+        ) from None
+    if identity is not None or (powerful and os.geteuid() != 0):
+        forbid_new_privileges()
+    if identity is not None:
+        os.umask(UMASK)  # root's own may close state_dir to whom it is for

@@ -9,9 +9,11 @@ has a folder of its own for the sockets of its applications, so both can live si
 
 import asyncio
 import logging
+import os
 import shutil
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from socket import socket
 from typing import Any, Literal
@@ -27,7 +29,7 @@ from proxy.process.control_program import ControlProgram
 from proxy.process.health import check_health
 from proxy.process.keepers import KeeperProgram
 from proxy.process.listeners import Listeners
-from proxy.process.privileges import Identity, make_folder
+from proxy.process.privileges import Identity, make_folder, runtime_identity
 from proxy.process.workers import WorkerProgram
 from proxy.protocol.ticket_keys import TicketSecret
 
@@ -68,6 +70,7 @@ class Generation:
         self._certificates = Certificates(config, ticket_secret)
         self._watching: asyncio.Task[None] | None = None
         self._folder = folder
+        self._folders = [folder]
         self._identity = identity
         self._worker_command = worker_command
         self._attend = attend
@@ -132,12 +135,17 @@ class Generation:
     async def _start_apps(self, tell: Tell, healthy: bool) -> None:
         config = self.config
         for name, app in config.app.items():
+            own = runtime_identity(app.user, app.group, f"[app.{name}]")
+            folder = self._folder
+            if own is not None and own != self._identity:
+                folder = self._make_folder_of(own)
             self._programs += apps.programs_of(
                 name,
                 app,
                 folder=config.folder,
-                sockets_folder=self._folder,
-                identity=self._identity,
+                sockets_folder=folder,
+                identity=own or self._identity,
+                for_others=folder != self._folder,
             )
         self.apps = [Child(program) for program in self._programs]
         if not self.apps:
@@ -155,6 +163,17 @@ class Generation:
                 raise
 
         await _all(map(start, self.apps, self._programs))
+
+    def _make_folder_of(self, identity: Identity) -> Path:
+        """Make a folder for the sockets of an application that is not who the workers are.
+
+        It may write there, the workers' group may enter, to connect. Raises StartError.
+        """
+        folder = self._folder.with_name(f"{self._folder.name}.{len(self._folders)}")
+        workers_gid = self._identity.gid if self._identity else os.getegid()
+        make_folder(folder, 0o710, replace(identity, gid=workers_gid))
+        self._folders.append(folder)
+        return folder
 
     async def _start_workers(self, tell: Tell) -> None:
         sockets: dict[str, list[Path]] = {name: [] for name in self.config.app}
@@ -204,7 +223,8 @@ class Generation:
             await _stop_all(self.workers, signal.SIGQUIT, grace_s)
         await _stop_all(self.workers, signal.SIGTERM, FAST_STOP_S)
         await _stop_all(self.apps, signal.SIGTERM, FAST_STOP_S)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _names(children: Sequence[Child]) -> str:

@@ -40,26 +40,34 @@ class Identity:
         return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
 
 
-def runtime_identity(user: str | None, group: str | None) -> Identity | None:
+def runtime_identity(
+    user: str | None, group: str | None, table: str = "[server]"
+) -> Identity | None:
     """Return who children become, or None when they stay what the master is.
 
-    Raises StartError when there is no such user or group, or when `group` comes without `user`.
+    `table` is where proxy.toml says so. Raises StartError when there is no such user or group, when
+    `group` comes without `user`, and for root by any name.
     """
     if os.geteuid() != 0 or (user is None and group is None):
         return None
     if user is None:
-        raise StartError(f'[server] group = "{group}" needs a user: set [server] user as well')
+        raise StartError(f'{table} group = "{group}" needs a user: set {table} user as well')
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
         raise StartError(
-            f'[server] user = "{user}": there is no such user; create it '
+            f'{table} user = "{user}": there is no such user; create it '
             f"(useradd --system {user}) or name another one"
         ) from None
+    if entry.pw_uid == 0:
+        raise StartError(
+            f'{table} user = "{user}" is root, which none but the master should be; name another'
+            f" one, such as www-data or nobody"
+        )
     try:
         gid = entry.pw_gid if group is None else grp.getgrnam(group).gr_gid
     except KeyError:
-        raise StartError(f'[server] group = "{group}": there is no such group') from None
+        raise StartError(f'{table} group = "{group}": there is no such group') from None
     return Identity(
         uid=entry.pw_uid,
         gid=gid,
@@ -67,6 +75,18 @@ def runtime_identity(user: str | None, group: str | None) -> Identity | None:
         name=user,
         home=entry.pw_dir,
     )
+
+
+def refuse_root(identity: Identity | None) -> None:
+    """Raise StartError when workers and applications would be root."""
+    if identity is None and os.geteuid() == 0:
+        raise StartError(
+            "started as root, and proxy.toml does not say who workers and applications shall be:"
+            ' write user = "www-data" into [server], and nothing but the master stays root (an'
+            " application may have a `user` of its own in [app.NAME]); or start proxyd as that"
+            " user. Where root is meant, as in a container that is thrown away: --allow-root, or"
+            " PROXYD_ALLOW_ROOT=1"
+        )
 
 
 def forbid_new_privileges() -> None:

@@ -3,7 +3,8 @@
 Run as a script by the master (see apps.py). It imports nothing of proxyd: it stays light, and an
 application may have a package named `proxy`.
 
-    serve_wsgi.py --server waitress --socket PATH --threads 8 [--life-line] module:object
+    serve_wsgi.py --server waitress --socket PATH --threads 8 [--life-line] [--for-others]
+        module:object
 
 The working directory comes first on the import path. `--threads` is how many requests are worked on
 at once, with each server: the others wait. The socket's folder is private to proxyd, so what a
@@ -47,6 +48,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--socket", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--life-line", action="store_true")
+    parser.add_argument("--for-others", action="store_true")
     parser.add_argument("application")
     options = parser.parse_args(arguments)
     faulthandler.enable()
@@ -57,7 +59,7 @@ def main(arguments: list[str]) -> None:
     sys.path.insert(0, os.getcwd())
     application = set_prefix(load(options.application))
     signal.signal(signal.SIGTERM, _end)
-    listener = listen(options.socket)
+    listener = listen(options.socket, for_others=options.for_others)
     try:
         _SERVERS[options.server](application, listener, options.threads)
     finally:
@@ -128,13 +130,16 @@ def _give_up(message: str) -> NoReturn:
     sys.exit(CANNOT_LOAD)
 
 
-def listen(path: str) -> socket.socket:
-    """Bind the unix socket, for this user only; a leftover of a process that died is removed."""
+def listen(path: str, *, for_others: bool = False) -> socket.socket:
+    """Bind the unix socket, for this user only, or for whom its folder lets in.
+
+    A leftover of a process that died is removed.
+    """
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
+    before = os.umask(0o111 if for_others else 0o177)
     try:
         listener.bind(path)
     finally:

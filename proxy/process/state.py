@@ -4,7 +4,8 @@ state_dir/
   proxyd.pid     the master's pid, locked as long as one lives
   master.sock    for commands to the master (control_socket.py), 0600
   control.sock   for operators and monitors ([control] without an address), 0600
-  run/N/         the sockets of generation N's applications, 0700, owned by the runtime user
+  run/N/         the sockets of generation N: of workers and applications, 0700, the runtime user's
+  run/N.M/       those of an application with a user of its own: its, 0710 for the workers' group
   tmp/           spooled bodies, 0700, owned by the runtime user
   metrics/       the numbers of the workers (observe/metrics_file.py), the same
 """
@@ -24,8 +25,8 @@ from proxy.process.privileges import Identity, make_folder
 
 PID_FILE = "proxyd.pid"
 METRICS = "metrics"
-# Room for "/9999/NAME-9999.sock" below the folder; names have up to 63 characters.
-_SOCKET_NAME_BYTES = 5 + 1 + 63 + 1 + 4 + 5
+# Room for "/9999.99/NAME-9999.sock" below the folder; names have up to 63 characters.
+_SOCKET_NAME_BYTES = 5 + 3 + 1 + 63 + 1 + 4 + 5
 _GENERATIONS = 10_000
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.errors import CommandError
+from proxy.process.capabilities import capabilities_handed_on
 from proxy.process.generation import Tell
 from proxy.process.listeners import Bound
 
@@ -96,11 +97,12 @@ async def start_successor(
     reading, pipe = os.pipe()
     document = json.dumps(bequest(bound, number, lock, pipe))
     try:
-        process = subprocess.Popen(  # noqa: ASYNC220, S603 - it outlives this loop
-            [sys.executable, *sys.orig_argv[1:]],
-            env=os.environ | environment | {_VARIABLE: document},
-            pass_fds=[lock, pipe, *(sock.fileno() for each in bound for sock in each.sockets)],
-        )
+        with capabilities_handed_on():
+            process = subprocess.Popen(  # noqa: ASYNC220, S603 - it outlives this loop
+                [sys.executable, *sys.orig_argv[1:]],
+                env=os.environ | environment | {_VARIABLE: document},
+                pass_fds=[lock, pipe, *(sock.fileno() for each in bound for sock in each.sockets)],
+            )
     except OSError as error:
         os.close(reading)
         raise CommandError(f"the new master cannot be started: {error}") from None

@@ -329,10 +329,13 @@ def identity_findings(config: Config) -> list[str]:
     return [said(found) for found in check(config) if found.text.find("Python itself") < 0]
 
 
+TO_SHOP = '[[route]]\npath = "/*"\nto = "shop"\n'
+
+
 @as_root
 def test_root_without_a_user_is_a_warning(site: Callable[[str], Config]) -> None:
     (finding,) = identity_findings(site("server.workers = 1\n" + STATIC))
-    assert finding.startswith("warning: started as root without `user`, workers and apps run as")
+    assert finding.startswith("warning: started as root without `user`, proxyd refuses to start")
 
 
 @as_root
@@ -366,6 +369,19 @@ def test_a_group_takes_the_place_of_the_user_s_own(
     os.chown(tree / "static", 0, 3)
     text = f'server.user = "nobody"\nserver.group = "sys"\n{STATIC}'
     assert identity_findings(site(text)) == []
+
+
+@as_root
+def test_root_by_name_is_an_error_and_an_application_has_a_user_of_its_own(
+    site: Callable[[str], Config], tree: Path
+) -> None:
+    (tree / "shop.py").write_text("app = None\n")
+    (tree / "shop.py").chmod(0o600)
+    text = 'server.user = "nobody"\n[app.shop]\nwsgi = "shop:app"\nuser = "{}"\n' + TO_SHOP
+    found = identity_findings(site(text.format("root")))
+    assert any('error: "root" is root, which none but the master' in each for each in found)
+    (finding,) = identity_findings(site(text.format("daemon")))
+    assert f'the user "daemon" cannot read {tree / "shop.py"}' in finding
 
 
 @as_somebody

@@ -136,6 +136,8 @@ OPTIONS = [
     ("[app.NAME]", "processes", "4", 4, "0", "must be at least 1"),
     ("[app.NAME]", "threads", "4", 4, "0", "must be at least 1"),
     ("[app.NAME]", "start_timeout", '"1m"', 60.0, "60", NO_UNIT),
+    ("[app.NAME]", "user", '"shop"', "shop", "1", TEXT),
+    ("[app.NAME]", "group", '"shop"', "shop", "[]", TEXT),
     ("[app.NAME]", "env", '{ A = "1" }', {"A": "1"}, "{ A = 1 }", TEXT),
     *[("[upstream.NAME]", *option) for option in BACKEND_OPTIONS],
     ("[upstream.NAME]", "servers", None, None, "[]", "is empty; it needs at least one"),

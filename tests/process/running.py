@@ -190,7 +190,8 @@ from pathlib import Path
 from proxy.config.load import load
 from proxy.process.daemon import run
 watch = "--watch" in sys.argv
-sys.exit(run(load(Path("proxy.toml")), [a for a in sys.argv[1:] if a != "--watch"], watch=watch))
+sys.exit(run(load(Path("proxy.toml")), [a for a in sys.argv[1:] if a != "--watch"], watch=watch,
+             allow_root=True))
 """
 
 

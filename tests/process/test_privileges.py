@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import StartError
-from proxy.process.privileges import Identity, give_log, make_folder, runtime_identity
+from proxy.process.privileges import Identity, give_log, make_folder, refuse_root, runtime_identity
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -59,11 +59,19 @@ def test_a_group_takes_the_place_of_the_users_own() -> None:
         ("no-such-user", None, "there is no such user"),
         ("nobody", "no-such-group", "there is no such group"),
         (None, "nogroup", "needs a user"),
+        ("root", None, "is root, which none but the master should be"),
     ],
 )
 def test_what_does_not_exist_is_told(user: str | None, group: str | None, told: str) -> None:
     with pytest.raises(StartError, match=told):
         runtime_identity(user, group)
+
+
+@pytest.mark.usefixtures("pretend_root")
+def test_root_is_refused_where_nobody_is_named() -> None:
+    with pytest.raises(StartError, match='write user = "www-data" into'):
+        refuse_root(None)
+    refuse_root(runtime_identity("nobody", None))
 
 
 @as_root

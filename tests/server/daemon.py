@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,20 +44,32 @@ def short_folder() -> Path:
 
 
 class Daemon:
-    """One run of `proxyd run` in `folder`; ready when the constructor returns."""
+    """One run of `proxyd run` in `folder`; ready when the constructor returns.
 
-    def __init__(self, folder: Path, configuration: str, *, workers: int = 1) -> None:
+    `program` is what stands for `proxyd`, `options` are those of `subprocess`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        configuration: str,
+        *,
+        workers: int = 1,
+        program: Sequence[str | Path] = (PROXYD,),
+        **options: Any,
+    ) -> None:
         self.folder = folder
         self.log_path = folder / "stderr"
         text = configuration if "[log]" in configuration else HEAD + configuration
         (folder / "proxy.toml").write_text(text.replace("{workers}", str(workers)))
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [PROXYD, "run", "-c", folder / "proxy.toml"],
+                [*program, "run", "-c", folder / "proxy.toml"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # what Ctrl-C in a terminal reaches is this group
+                **options,
             )
         wait_for(lambda: "proxyd: master" in self.log or self.process.poll() is not None, "a start")
         assert self.process.poll() is None, self.log
