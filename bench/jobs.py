@@ -41,7 +41,8 @@ class Job:
     that is measured. `source` says what a cache does about it: nothing, answer it (for which it is
     asked before), or fetch and store it. With `group`, so many requests in a row ask for one URL,
     and then for a new one below `path`. `fetches` is how many requests the upstream must get for
-    each of the clients'; None: they are counted only.
+    each of the clients'; None: they are counted only. The `client` "openssl" shakes hands in full
+    and goes, without a request.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Job:
     fetches: float | None = 0
     clients: int = USUAL_CLIENTS
     tls: bool = False
+    client: Literal["wrk", "openssl"] = "wrk"
 
 
 JOBS = (
@@ -82,6 +84,25 @@ JOBS = (
         title="memory hit, TLS",
         path="/cached/small.png",
         answer=SMALL,
+        source="cache",
+        tls=True,
+    ),
+    Job(
+        name="handshake",
+        title="TLS handshake",
+        path="/static/small.png",
+        answer=SMALL,
+        tls=True,
+        client="openssl",
+        clients=1,
+    ),
+    # A connection for each request. wrk offers the session that it has; both servers take it.
+    Job(
+        name="resumption",
+        title="TLS resumption, 1 KB",
+        path="/cached/small.png",
+        answer=SMALL,
+        fields={"Connection": "close"},
         source="cache",
         tls=True,
     ),

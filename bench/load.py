@@ -10,6 +10,7 @@ from typing import final
 from bench.checks import check_fetches, check_stored, fetches
 from bench.cpu import family, on_cpus, used_s
 from bench.errors import BenchError
+from bench.handshakes import shake_hands
 from bench.jobs import BROWSER_FIELDS, KB, Job
 from bench.servers import Server, require
 
@@ -83,6 +84,8 @@ class Wrk:
 
     def round(self, job: Job, server: Server, seconds: int) -> Round:
         """Load `server` for so many seconds. Raises BenchError when it is not as the job says."""
+        if job.client == "openssl":
+            return self._handshakes(server, seconds)
         # No two rounds ask for the same new URLs.
         path = f"{job.path}/{next(self._rounds)}-" if job.group else job.path
         fetched, before = fetches(self._upstream_port), family(server.pid)
@@ -95,6 +98,12 @@ class Wrk:
             last = max((taken.requests - job.clients) // job.group - LAST, 1)
             check_stored(job, server, f"{path}{last}")
         return taken
+
+    def _handshakes(self, server: Server, seconds: int) -> Round:
+        before = family(server.pid)
+        number, duration_s = shake_hands(server, seconds, self._cpus)
+        spent_s = used_s(before, family(server.pid))
+        return Round(requests=number, errors=0, duration_s=duration_s, cpu_s=spent_s)
 
     def _run(self, job: Job, server: Server, path: str, seconds: int) -> str:
         """Return what wrk has to say."""

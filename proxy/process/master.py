@@ -100,7 +100,10 @@ class Master:
         self._began_ns = time.time_ns()
         try:
             self._state.open(inheritance.lock if inheritance else None)
-            number = inheritance.number if inheritance else 1
+            number = 1
+            if inheritance is not None:
+                number = inheritance.number
+                self._ticket_secret = inheritance.ticket_secret
             self._generation = self._new_generation(number, self._config)
             await self._serve(inheritance)
         finally:
@@ -334,6 +337,7 @@ class Master:
             generation.listeners.bound,
             generation.number + 1,
             self._state.lock,
+            self._ticket_secret,
             self._notifier.environment(),
             tell,
         )

@@ -5,7 +5,8 @@
     old ◀── ready ─── new      its workers accept beside those of the old one
     old finishes what it has, and ends; whatever fails before that ends the new one only
 
-What the old one hands over stands in one variable of the environment, as JSON.
+What the old one hands over stands in one variable of the environment, as JSON; but for the secret
+of the session tickets, which others of the same user could read there, and which comes by a pipe.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from proxy.errors import CommandError
 from proxy.process.capabilities import capabilities_handed_on
 from proxy.process.generation import Tell
 from proxy.process.listeners import Bound
+from proxy.protocol.ticket_keys import TicketSecret
 
 _VARIABLE = "PROXYD_INHERITED"
 # Applications have start_timeout, 30 s each, and workers 60; a new Python compiles its modules.
@@ -34,13 +36,15 @@ _END_S = 5.0
 class Inheritance:
     """What a master got from its predecessor: `number` is that of its first generation.
 
-    `lock` and `pipe` are descriptors; the predecessor reads on the other end of `pipe`.
+    `lock` and `pipe` are descriptors; the predecessor reads on the other end of `pipe`. With its
+    `ticket_secret`, clients go on with the TLS sessions that they have.
     """
 
     bound: Sequence[Bound]
     number: int
     lock: int
     pipe: int
+    ticket_secret: TicketSecret
 
     def say(self, **said: str) -> None:
         """Tell the predecessor; one that is gone does not mind."""
@@ -61,7 +65,18 @@ def inherited(environment: MutableMapping[str, str]) -> Inheritance | None:
         bound.append(Bound(key=each["key"], rows=rows, balanced=each["balanced"], made=made))
     for descriptor in (given["lock"], given["pipe"]):
         os.set_inheritable(descriptor, False)
-    return Inheritance(bound=bound, number=given["number"], lock=given["lock"], pipe=given["pipe"])
+    return Inheritance(
+        bound=bound,
+        number=given["number"],
+        lock=given["lock"],
+        pipe=given["pipe"],
+        ticket_secret=_read_secret(given["ticket_secret"], given["ticket_day"]),
+    )
+
+
+def _read_secret(descriptor: int, day: int) -> TicketSecret:
+    with os.fdopen(descriptor, "rb") as pipe:
+        return TicketSecret(pipe.read(), day)
 
 
 def _socket(descriptor: int) -> socket.socket:
@@ -69,8 +84,18 @@ def _socket(descriptor: int) -> socket.socket:
     return socket.socket(fileno=descriptor)
 
 
-def bequest(bound: Sequence[Bound], number: int, lock: int, pipe: int) -> dict[str, Any]:
-    """Return what `inherited` reads."""
+def leave_secret(secret: TicketSecret) -> int:
+    """Return the descriptor of a pipe that has the secret in it."""
+    reading, writing = os.pipe()
+    os.write(writing, secret.secret)
+    os.close(writing)
+    return reading
+
+
+def bequest(
+    bound: Sequence[Bound], number: int, lock: int, pipe: int, secret: tuple[int, int]
+) -> dict[str, Any]:
+    """Return what `inherited` reads; `secret` is the pipe that has it, and its day."""
     return {
         "bound": [
             {
@@ -84,30 +109,40 @@ def bequest(bound: Sequence[Bound], number: int, lock: int, pipe: int) -> dict[s
         "number": number,
         "lock": lock,
         "pipe": pipe,
+        "ticket_secret": secret[0],
+        "ticket_day": secret[1],
     }
 
 
 async def start_successor(
-    bound: Sequence[Bound], number: int, lock: int, environment: Mapping[str, str], tell: Tell
+    bound: Sequence[Bound],
+    number: int,
+    lock: int,
+    secret: TicketSecret,
+    environment: Mapping[str, str],
+    tell: Tell,
 ) -> int:
     """Start a new master and return its pid when it serves.
 
     Raises CommandError when it does not come so far; then, as after a cancellation, it is gone.
     """
     reading, pipe = os.pipe()
-    document = json.dumps(bequest(bound, number, lock, pipe))
+    left = leave_secret(secret)
+    document = json.dumps(bequest(bound, number, lock, pipe, (left, secret.day)))
+    sockets = [sock.fileno() for each in bound for sock in each.sockets]
     try:
         with capabilities_handed_on():
             process = subprocess.Popen(  # noqa: ASYNC220, S603 - it outlives this loop
                 [sys.executable, *sys.orig_argv[1:]],
                 env=os.environ | environment | {_VARIABLE: document},
-                pass_fds=[lock, pipe, *(sock.fileno() for each in bound for sock in each.sockets)],
+                pass_fds=[lock, pipe, left, *sockets],
             )
     except OSError as error:
         os.close(reading)
         raise CommandError(f"the new master cannot be started: {error}") from None
     finally:
         os.close(pipe)
+        os.close(left)
     try:
         async with asyncio.timeout(_READY_S):
             failure = await _hear(reading, tell)

@@ -47,11 +47,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_both_servers_are_measured_in_one_run(tmp_path: Path) -> None:
     file, folder = tmp_path / "figures.json", tmp_path / "kept"
     short = ("--rounds", "1", "--seconds", "1", "--json", str(file), "--keep", str(folder))
-    done = run("--jobs", "small", "forward", *short)
+    done = run("--jobs", "small", "forward", "handshake", *short)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 KB file" in done.stdout
     measured = json.loads(file.read_text())["jobs"]
-    assert set(measured) == {"small", "forward"}
+    assert set(measured) == {"small", "forward", "handshake"}
     for job in measured.values():
         assert job["valid"]
         for name in ("nginx", "proxyd"):

@@ -14,7 +14,8 @@ from proxy.errors import CommandError
 from proxy.process import upgrade
 from proxy.process.listeners import Listeners
 from proxy.process.state import State
-from proxy.process.upgrade import bequest, inherited, start_successor
+from proxy.process.upgrade import bequest, inherited, leave_secret, start_successor
+from proxy.protocol.ticket_keys import TicketSecret
 from proxy.upstream.address import TcpAddress, UnixAddress
 from tests.process.running import Daemon, alive, wait_for
 from tests.process.test_master import ONE
@@ -86,7 +87,9 @@ def test_what_is_left_to_a_new_master_arrives(short: Path) -> None:
     listeners.open(listens, 2)
     copies = [tuple(map(socket.socket.dup, row)) for each in listeners.bound for row in each.rows]
     lock, pipe = os.pipe()
-    document = bequest(listeners.bound, 5, lock, pipe)
+    secret = TicketSecret.new(1e9)
+    document = bequest(listeners.bound, 5, lock, pipe, (leave_secret(secret), secret.day))
+    assert secret.secret.hex() not in json.dumps(document)
     for each, row in zip(document["bound"], copies, strict=True):
         each["rows"] = [[sock.detach() for sock in row]]
     environment = {"PROXYD_INHERITED": json.dumps(document), "HOME": "/"}
@@ -94,6 +97,7 @@ def test_what_is_left_to_a_new_master_arrives(short: Path) -> None:
     assert environment == {"HOME": "/"}
     assert found is not None
     assert (found.number, found.lock, found.pipe) == (5, lock, pipe)
+    assert (found.ticket_secret.secret, found.ticket_secret.day) == (secret.secret, secret.day)
     for old, new in zip(listeners.bound, found.bound, strict=True):
         assert (old.key, old.balanced, old.made) == (new.key, new.balanced, new.made)
         names = [sock.getsockname() for sock in new.sockets]
@@ -129,13 +133,13 @@ async def test_one_that_does_not_come_so_far_is_ended(
     monkeypatch.setattr(upgrade, "_READY_S", 0.5)
     monkeypatch.setattr(upgrade, "_END_S", 0.5)
     with pytest.raises(CommandError, match=told):
-        await start_successor([], 2, 0, {}, print)
+        await start_successor([], 2, 0, TicketSecret.new(0), {}, print)
 
 
 async def test_one_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upgrade.sys, "executable", "/no/such/python")  # type: ignore[attr-defined]
     with pytest.raises(CommandError, match=r"cannot be started: .*No such file"):
-        await start_successor([], 2, 0, {}, print)
+        await start_successor([], 2, 0, TicketSecret.new(0), {}, print)
 
 
 def test_of_two_masters_only_the_owner_writes_and_removes_the_pid_file(short: Path) -> None:

@@ -20,9 +20,12 @@ from tests.process.running import alive, wait_for
 from tests.server import application
 from tests.server.daemon import Daemon, short_folder
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="needs root, and Linux's /proc"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        sys.platform != "linux" or os.geteuid() != 0, reason="needs root, and Linux's /proc"
+    ),
+    pytest.mark.timeout(180),  # each starts several masters
+]
 
 WORKERS, APPLICATION = "www-data", "nobody"
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -89,8 +92,10 @@ def children(pid: int) -> list[int]:
 
 
 def low_port() -> int:
-    """Return a port below 1024 that nobody uses: 80 if possible."""
-    for port in (80, *range(700, 800)):
+    """Return a port below 1024 that nobody uses: 80 if possible, or one of this xdist worker."""
+    side_by_side = os.environ.get("PYTEST_XDIST_WORKER", "")
+    first = 700 + 20 * int(side_by_side.removeprefix("gw") or 0) % 300
+    for port in range(first, first + 20) if side_by_side else (80, *range(first, first + 20)):
         with socket.socket() as sock:
             try:
                 sock.bind(("127.0.0.1", port))

@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import ssl
 import stat
@@ -19,7 +20,7 @@ import pytest
 
 from proxy.config.access import Identity, as_user, obstacle
 from tests.config.pki import Issued
-from tests.process.running import wait_for
+from tests.process.running import alive, wait_for
 from tests.server import application
 from tests.server.daemon import PROXYD, Daemon, short_folder
 from tests.server.wire import Wire
@@ -209,6 +210,32 @@ def test_openssl_resumes_its_session_whichever_worker_it_meets(
     for _ in range(12):
         said = secure.openssl(version, "-sess_in", session, "-ign_eof", request=request)
         assert "Reused, TLSv1" in said
+
+
+@pytest.mark.parametrize("command", ["reload", "upgrade"])
+def test_sessions_are_resumed_after(command: str, tmp_path: Path) -> None:
+    folder = short_folder()
+    made = None
+    session = str(tmp_path / "session")
+    request = "GET /static/page.html HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
+    try:
+        made = Secure(folder)
+        said = made.openssl("-sess_out", session, "-ign_eof", request=request)
+        assert "New, TLSv1" in said
+        done = [str(PROXYD), command, "-c", str(folder / "proxy.toml")]
+        subprocess.run(done, check=True, capture_output=True, timeout=60)
+        if command == "upgrade":
+            made.daemon.process.wait(timeout=20)
+        for _ in range(4):
+            said = made.openssl("-sess_in", session, "-ign_eof", request=request)
+            assert "Reused, TLSv1" in said
+        master = int((folder / "var" / "proxyd.pid").read_text())
+        os.kill(master, signal.SIGTERM)
+        wait_for(lambda: not alive(master), "the end")
+    finally:
+        if made is not None:
+            made.daemon.kill()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def identity(said: str) -> dict[str, str]:
