@@ -1,4 +1,4 @@
-"""The command line: `proxyd run`, `check`, `reload`, `stop`, `status`, `explain`, `cache` and more.
+"""The command line: `proxyd run`, `check`, `reload`, `stop`, `status`, `explain`, `lab` and more.
 
 Exit codes: 0 done, 1 it failed, 2 wrong usage or configuration. What a command needs is imported
 when it runs, so that `proxyd version` does not wait for a web server.
@@ -12,6 +12,7 @@ import typer
 
 from proxy import __version__
 from proxy.errors import ConfigError, ProxydError
+from proxy.lab import command as lab_command
 from proxy.tools import cache_command, explain_command
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def status(
 
 
 app.command()(explain_command.explain)
+app.command()(lab_command.lab)
 
 
 @app.command()

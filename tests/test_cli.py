@@ -171,6 +171,7 @@ def test_help_lists_the_commands_that_exist_and_no_others() -> None:
         "upgrade",
         "stop",
         "status",
+        "lab",
         "systemd",
         "schema",
         "version",

@@ -103,8 +103,8 @@ class Distribution:
     """Latencies, in milliseconds, from the time when a request was meant to start.
 
     `percentiles`: pairs of a percentile (50 to 100) and its latency. `samples`: at most 2,000 of
-    `count`, evenly chosen from all in order of size, so that they draw the same curve. What failed
-    is in neither.
+    `count`, evenly chosen from all in order of size, so that they draw the same curve. A request
+    that was given up counts with the time that it waited; other failures are in neither.
     """
 
     percentiles: list[tuple[float, float]]
@@ -154,7 +154,7 @@ class Probe:
     `sent`: the bytes, escaped for reading. `answer`: the status line, "" when there was none.
     `verdict`: "refused" before the application; "cleaned": the application saw a harmless form;
     "passed": it saw it as it was sent; "smuggled": it saw two requests where the front saw one;
-    "silent": the connection was closed, or nothing came.
+    "silent": the connection was closed, nothing came, or an answer that says nothing about it.
     """
 
     key: str

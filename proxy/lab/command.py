@@ -1,0 +1,162 @@
+"""`proxyd lab`: asks what is to be measured, shows how far it is, and writes the report."""
+
+import importlib.util
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from proxy.errors import LabError
+
+if TYPE_CHECKING:
+    from proxy.lab.model import Report
+    from proxy.lab.run import Plan
+
+FIGURES = Path("proxyd-lab.json")
+DEMO = "backend.wsgi:app"
+DEMO_NEEDS = ("flask", "sqlalchemy")
+OWN = "own"
+PACKAGE = "proxyd[lab]"
+
+
+def lab(
+    quick: Annotated[
+        bool, typer.Option("--quick/--full", help="Two minutes, or as long as it needs.")
+    ] = True,
+    app: Annotated[
+        str,
+        typer.Option(
+            "--app",
+            metavar="MODULE:APP",
+            help='The WSGI application; by default the demo where it is, else "own": the lab\'s.',
+        ),
+    ] = "",
+    page: Annotated[
+        str, typer.Option("--page", metavar="PATH", help="The page of it that is asked for.")
+    ] = "/",
+    stacks: Annotated[
+        str, typer.Option("--stacks", metavar="NAMES", help="Of these alone, with commas between.")
+    ] = "",
+    only: Annotated[
+        str, typer.Option("--only", metavar="NAMES", help="These experiments alone.")
+    ] = "",
+    json_file: Annotated[
+        Path, typer.Option("--json", metavar="FILE", help="Where the figures go.")
+    ] = FIGURES,
+    tiny: Annotated[bool, typer.Option("--tiny", hidden=True)] = False,
+) -> None:
+    """Measure on this machine what each layer in front of an application adds."""
+    require_psutil()
+    from rich.console import Console
+
+    from proxy.lab.model import to_json
+    from proxy.lab.table import print_report
+
+    plan = planned("tiny" if tiny else "quick" if quick else "full", app, page, stacks, only)
+    check_writable(json_file)
+    console = Console()
+    with ends_orderly():
+        report = with_progress(plan)
+    print_report(report, console)
+    write(json_file, to_json(report))
+    console.print(f"\nAll figures, and the exact configurations: {json_file}", markup=False)
+
+
+def require_psutil() -> None:
+    """Raise LabError when the extra is not installed, or the system is not one that it runs on."""
+    if importlib.util.find_spec("psutil") is None:
+        raise LabError(
+            f"the lab reads what processes use with psutil, which is not installed: "
+            f"pip install '{PACKAGE}'"
+        )
+
+
+def planned(pace: str, target: str, page: str, stacks: str, only: str) -> "Plan":
+    """Make a plan of what the command line says. Raises LabError for a name that is none."""
+    from proxy.lab.catalog import KINDS
+    from proxy.lab.experiments.all import EXPERIMENTS
+    from proxy.lab.run import Plan
+    from proxy.lab.sizes import PACES
+
+    keys = chosen("stack", stacks, [kind.key for kind in KINDS])
+    names = chosen("experiment", only, [one.key for one in EXPERIMENTS])
+    if not page.startswith("/"):
+        raise LabError(f"the page {page!r} is no path: it begins with a slash, such as /news")
+    return Plan(
+        pace=pace,
+        sizes=PACES[pace],
+        kinds=[kind for kind in KINDS if kind.key in keys],
+        experiments=[one for one in EXPERIMENTS if one.key in names],
+        target="" if target == OWN else target or demo(),
+        page=page,
+    )
+
+
+def chosen(what: str, text: str, known: Sequence[str]) -> Sequence[str]:
+    """Return the names in a list with commas, all when it is empty. Raises LabError."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise LabError(f"there is no {what} {name!r}; there are: {', '.join(known)}")
+    return names or known
+
+
+def demo() -> str:
+    """Return the demo where this folder has it and what it needs is installed, else ""."""
+    there = Path("backend/wsgi.py").is_file() and all(map(importlib.util.find_spec, DEMO_NEEDS))
+    return DEMO if there else ""
+
+
+def with_progress(plan: "Plan") -> "Report":
+    """Run the plan under a bar that says what is being done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from proxy.lab.run import measure
+
+    columns = (
+        TextColumn("{task.percentage:>3.0f} %"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=plan.steps())
+
+        def advance(text: str, done: int) -> None:
+            progress.update(task, description=text, completed=done)
+
+        return measure(plan, advance)
+
+
+@contextmanager
+def ends_orderly() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the lab as Ctrl-C does: with every stack taken down."""
+
+    def end(number: int, _: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    kept = [(number, signal.signal(number, end)) for number in (signal.SIGTERM, signal.SIGHUP)]
+    try:
+        yield
+    finally:
+        for number, before in kept:
+            signal.signal(number, before)
+
+
+def check_writable(file: Path) -> None:
+    """Raise LabError now, and not after the measurements, when a file's folder is not there."""
+    if not file.absolute().parent.is_dir():
+        raise LabError(f"{file} cannot be written: there is no folder {file.absolute().parent}")
+
+
+def write(file: Path, content: bytes) -> None:
+    """Write a file. Raises LabError."""
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise LabError(f"{file} cannot be written: {error.strerror}") from None

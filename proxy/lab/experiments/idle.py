@@ -1,0 +1,68 @@
+"""Browsers keep their connections open: what two thousand of them cost."""
+
+from typing import final
+
+from proxy.lab.experiment import P50, P99, memory_mib
+from proxy.lab.load_job import Crowd
+from proxy.lab.model import Metric, Picture
+from proxy.lab.sizes import Sizes
+from proxy.lab.visit import Observation, Visit, lies, visitor
+
+
+@final
+class IdleConnections:
+    """They ask once, then stay; the visitor comes after them."""
+
+    key = "idle"
+    number = 5
+    title = "Idle connections"
+    question = "Who can afford browsers that keep their connections?"
+    picture: Picture = "bars"
+    headline = "per_connection"
+    metrics: list[Metric] = [  # noqa: RUF012
+        Metric(
+            key="per_connection",
+            title="Memory per idle connection",
+            unit="KiB",
+            better="less",
+            explanation="what all processes grew by, divided by the connections that were held",
+        ),
+        Metric(key="held", title="Connections that were held", unit="", better="more"),
+        P50,
+        P99,
+    ]
+    every_round = False
+
+    def method(self, sizes: Sizes) -> str:
+        """Say what is done, with its sizes."""
+        return (
+            f"{sizes.idle_clients:,} connections ask for a small page once and stay open; then a "
+            f"visitor asks at a constant rate for {sizes.idle_s:g} s."
+        )
+
+    def observe(self, visit: Visit) -> Observation:
+        """Do it once."""
+        page = visit.page("/lab/dynamic")
+        before, settled = Observation(processes=visit.stack.processes()), Observation()
+
+        def ready(_: int) -> None:
+            settled.processes = visit.stack.processes()
+
+        job = visit.job(
+            visit.sizes.idle_s,
+            Crowd(kind="idle", ask=page, count=visit.sizes.idle_clients),
+            Crowd(kind="open", ask=page, count=visit.sizes.clients, rate=visit.rates.steady / 4),
+        )
+        told = visit.generator.run(job, ready)
+        seen = Observation(processes=settled.processes)
+        visitor(seen, told, 1)
+        held = told.crowds[0].connected
+        seen.figures["held"] = held
+        if held:
+            grown_mib = max(0.0, memory_mib(settled) - memory_mib(before))
+            seen.figures["per_connection"] = grown_mib * 1024 / held
+        if held < visit.sizes.idle_clients:
+            missing = visit.sizes.idle_clients - held
+            seen.notes.append(f"{missing:,} of the connections were not let in, or not kept.")
+        lies(seen, any_status=True)
+        return seen

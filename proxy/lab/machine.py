@@ -1,0 +1,45 @@
+"""What a report says of the machine and of the versions that it was measured with."""
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from proxy.lab.model import Machine
+
+PACKAGES = ("proxyd", "uvloop", "httptools", "waitress", "werkzeug", "gevent", "gunicorn", "flask")
+
+
+def machine() -> Machine:
+    """Describe this machine."""
+    return Machine(
+        cpu=cpu_name(),
+        cpus=len(psutil.Process().cpu_affinity() or ())
+        if hasattr(psutil.Process, "cpu_affinity")
+        else psutil.cpu_count() or 1,
+        memory_bytes=psutil.virtual_memory().total,
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+    )
+
+
+def cpu_name() -> str:
+    """Return the name that the maker gave the CPU, or its architecture where that is not told."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what is installed of the packages that matter here."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,105 @@
+"""A report in the terminal: a table for each experiment, one row for each stack."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from proxy.lab.model import Experiment, Figure, Report, Result
+
+VERDICTS = {
+    "refused": "green",
+    "cleaned": "green",
+    "silent": "yellow",
+    "passed": "red",
+    "smuggled": "bold red",
+}
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print what was found, and below it what a reader needs to doubt it."""
+    titles = {stack.key: stack.title for stack in report.stacks}
+    for experiment in report.experiments:
+        console.print()
+        console.print(f"[bold]{experiment.number}. {escape(experiment.title)}[/]")
+        console.print(f"{escape(experiment.question)} [dim]{escape(experiment.method)}[/]")
+        console.print(
+            probes(experiment, titles) if is_probes(experiment) else table(experiment, titles)
+        )
+        for note in notes(experiment, titles):
+            console.print(f"  {escape(note)}", style="dim")
+    console.print()
+    machine = report.machine
+    console.print(
+        f"{escape(machine.cpu)}, {machine.cpus} CPUs, {machine.memory_bytes / 2**30:.0f} GiB, "
+        f"{escape(machine.system)}, Python {machine.python}; {report.options.rounds} rounds, "
+        f"{report.took_s:.0f} s",
+        style="dim",
+    )
+    if report.calibration is not None:
+        console.print(escape(report.calibration.conclusion), style="dim")
+    for note in report.notes:
+        console.print(escape(note), style="dim")
+
+
+def is_probes(experiment: Experiment) -> bool:
+    """Say whether an experiment is one of requests that are judged one by one."""
+    return any(result.probes for result in experiment.results)
+
+
+def table(experiment: Experiment, titles: dict[str, str]) -> Table:
+    """Return the medians with their spread, one column for each metric."""
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    made.add_column("")
+    for metric in experiment.metrics:
+        made.add_column(f"{metric.title}{', ' * bool(metric.unit)}{metric.unit}", justify="right")
+    for result in experiment.results:
+        name = escape(titles[result.stack])
+        if result.outcome != "measured":
+            continue
+        figures = [result.figures.get(metric.key) for metric in experiment.metrics]
+        made.add_row(name, *(cell(figure) for figure in figures))
+    return made
+
+
+def probes(experiment: Experiment, titles: dict[str, str]) -> Table:
+    """Return what became of each request, one column for each stack."""
+    measured = [result for result in experiment.results if result.probes]
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    made.add_column("")
+    for result in measured:
+        made.add_column(escape(titles[result.stack]))
+    for row in zip(*(result.probes for result in measured), strict=True):
+        cells = (f"[{VERDICTS[probe.verdict]}]{probe.verdict}[/]" for probe in row)
+        made.add_row(escape(row[0].title), *cells)
+    return made
+
+
+def notes(experiment: Experiment, titles: dict[str, str]) -> list[str]:
+    """Return what is to be said of single stacks: why there is no figure, or what it means."""
+    found = []
+    for result in experiment.results:
+        if result.outcome != "measured":
+            found.append(f"{titles[result.stack]} {outcome(result)}")
+        found += [f"{titles[result.stack]}: {note}" for note in result.notes]
+    return [*found, *experiment.notes]
+
+
+def outcome(result: Result) -> str:
+    """Say what became of a stack that has no figures."""
+    return f"{'was left out' if result.outcome == 'skipped' else 'failed'}: {result.reason}"
+
+
+def cell(figure: Figure | None) -> str:
+    """Write a median, and behind it how far the rounds were apart."""
+    if figure is None:
+        return "-"
+    if len(figure.rounds) == 1 or figure.least == figure.most:
+        return number(figure.median)
+    return f"{number(figure.median)} [dim]{number(figure.least)}…{number(figure.most)}[/]"
+
+
+def number(value: float) -> str:
+    """Write a number with as many digits as are worth reading."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}".rstrip("0").rstrip(".")

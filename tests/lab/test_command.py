@@ -1,0 +1,91 @@
+"""What `proxyd lab` refuses before it measures anything, and what it shows."""
+
+import signal
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from proxy.errors import LabError
+from proxy.lab import command
+from proxy.lab.catalog import KINDS
+from proxy.lab.experiments.all import EXPERIMENTS
+from proxy.lab.model import from_json
+from proxy.lab.table import number, print_report
+
+SAMPLE = Path(__file__).with_name("sample.json")
+
+
+def test_a_plan_has_everything_unless_it_is_told_less(tmp_path: Path) -> None:
+    plan = command.planned("quick", "own", "/", "", "")
+    assert [kind.key for kind in plan.kinds] == [kind.key for kind in KINDS]
+    assert [one.number for one in plan.experiments] == list(range(1, len(EXPERIMENTS) + 1))
+    less = command.planned("full", "shop:app", "/news", "waitress, proxyd", "files")
+    assert [kind.key for kind in less.kinds] == ["waitress", "proxyd"]
+    assert (less.target, less.page, less.sizes.rounds) == ("shop:app", "/news", 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("quick", "", "/", "apache", ""), "no stack 'apache'; there are: werkzeug, gevent"),
+        (("quick", "", "/", "", "speed"), "no experiment 'speed'; there are: dynamic, public"),
+        (("quick", "", "news", "", ""), "'news' is no path"),
+    ],
+)
+def test_a_name_that_is_none_is_told_with_those_that_are(
+    arguments: tuple[str, str, str, str, str], message: str
+) -> None:
+    with pytest.raises(LabError, match=message):
+        command.planned(*arguments)
+
+
+def test_the_demo_is_measured_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command.demo() == ""
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "backend" / "wsgi.py").touch()
+    assert command.demo() == "backend.wsgi:app"
+
+
+def test_psutil_is_named_when_it_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    command.require_psutil()
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(LabError, match=r"pip install 'proxyd\[lab\]'"):
+        command.require_psutil()
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="there is no folder"):
+        command.check_writable(tmp_path / "none" / "report.json")
+    with pytest.raises(LabError, match="Is a directory"):
+        command.write(tmp_path, b"")
+
+
+def test_a_signal_ends_the_lab_as_ctrl_c_does() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, command.ends_orderly():
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_table_has_medians_verdicts_and_reasons() -> None:
+    out = StringIO()
+    print_report(from_json(SAMPLE.read_bytes()), Console(file=out, width=200))
+    text = out.getvalue()
+    assert "1. A page that is made for each visitor" in text
+    assert "CPU time per request, µs" in text
+    assert "1,400 1,358…1,456" in text
+    assert "nginx before Waitress was left out: nginx is not installed" in text
+    assert "cache on failed: the body is not the one" in text
+    assert "refused" in text
+    assert "never" in text or "no stack came near" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(1234.5, "1,234"), (12.34, "12.3"), (1.5, "1.5"), (0.0, "0")]
+)
+def test_numbers_have_as_many_digits_as_are_worth_reading(value: float, written: str) -> None:
+    assert number(value) == written
