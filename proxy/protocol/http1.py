@@ -133,7 +133,8 @@ class Http1(asyncio.Protocol):
         self.eof = True
         exchange = self.exchange
         if exchange is None:
-            return False
+            # What was asked before is answered when the client has read what it was sent.
+            return bool(self.buffer) and self.sink.paused and self.transport.can_write_eof()
         if self.body is not None or exchange.upstream_name:
             self._client_left()
             return False
@@ -183,7 +184,10 @@ class Http1(asyncio.Protocol):
         finally:
             self.running = False
         if self.exchange is None and self.lingered < 0 and not self.sink.paused:
-            self.resume_reading()
+            if self.eof and self.body is None:
+                self._close()  # the rest of that head will not come
+            else:
+                self.resume_reading()
 
     def _begin(self) -> bool:
         """Begin one exchange; False when its head is not complete."""

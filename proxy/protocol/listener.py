@@ -17,7 +17,7 @@ from proxy.errors import BadRequestError
 from proxy.pipeline.exchange import OPEN, Entrance, Peer
 from proxy.protocol.deadlines import NEVER
 from proxy.protocol.handshake import Handshake
-from proxy.protocol.http1 import Http1
+from proxy.protocol.http1 import IDLE_LINGER_S, Http1
 from proxy.protocol.peer import peer_of, plain
 from proxy.rules.proxy_protocol import Preface, parse
 
@@ -75,6 +75,8 @@ def enter(
     connection = Http1(service, peer)
     transport.set_protocol(connection)
     connection.connection_made(transport)
+    if service.draining:
+        connection.await_last_head()
     if ahead and not transport.is_closing():
         connection.data_received(ahead)
 
@@ -122,6 +124,10 @@ class PrefaceReader(asyncio.Protocol):
             )
             self.transport.abort()
             return
+        if not service.make_room():
+            self.transport.abort()
+            return
+        service.prefaces[self] = None
         service.deadlines.set(self, service.loop.time() + service.limits.header_timeout_s)
 
     def data_received(self, data: bytes) -> None:
@@ -136,6 +142,7 @@ class PrefaceReader(asyncio.Protocol):
         if preface is None:
             return
         self.service.deadlines.forget(self)
+        self.service.prefaces.pop(self, None)
         peer = self.peer_behind(preface)
         enter(self.service, self.transport, peer, self.door, self.buffer[preface.consumed :])
 
@@ -153,5 +160,14 @@ class PrefaceReader(asyncio.Protocol):
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing to release but the deadline."""
-        self.service.deadlines.forget(self)
+        """Release the deadline and the place."""
+        service = self.service
+        service.deadlines.forget(self)
+        service.prefaces.pop(self, None)
+        service.settle()
+
+    def await_last_head(self) -> None:
+        """Close soon, unless a request was on its way already."""
+        service = self.service
+        at = service.loop.time() + IDLE_LINGER_S
+        service.deadlines.set(self, min(self.deadline_at, at))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from proxy.pipeline.site import Site
     from proxy.protocol.handshake import Handshake
     from proxy.protocol.http1 import Http1
+    from proxy.protocol.listener import PrefaceReader
 
 
 class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,9 +38,9 @@ class Service:
     """The running state of one worker's data plane.
 
     `site` is what new requests get; replacing the reference is a reload. `idle` holds the
-    connections that wait for a next request, and `handshakes` those that speak TLS but not HTTP
-    yet, the longest waiting first. `accepted` counts connections, `handshakes_complete` and
-    `handshakes_failed` how those of TLS ended.
+    connections that wait for a next request, `prefaces` those whose PROXY header has not come, and
+    `handshakes` those that speak TLS but not HTTP yet, the longest waiting first. `accepted` counts
+    connections, `handshakes_complete` and `handshakes_failed` how those of TLS ended.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Service:
         "idle",
         "limits",
         "loop",
+        "prefaces",
         "site",
     )
 
@@ -73,6 +75,7 @@ class Service:
         self.deadlines = deadlines
         self.connections: set[Http1] = set()
         self.idle: dict[Http1, None] = {}
+        self.prefaces: dict[PrefaceReader, None] = {}
         self.handshakes: dict[Handshake, None] = {}
         self.accepted = 0
         self.handshakes_complete = 0
@@ -82,7 +85,7 @@ class Service:
 
     def make_room(self) -> bool:
         """Let a new connection in: past the limit, the longest idle one goes (as in nginx)."""
-        if len(self.connections) < self.limits.worker_connections:
+        if len(self.connections) + len(self.prefaces) < self.limits.worker_connections:
             return True
         for connection in self.idle:
             connection.close_idle()
@@ -97,17 +100,20 @@ class Service:
 
     def settle(self) -> None:
         """Let `drain` end when nothing is left to wait for."""
-        if self.connections or self.handshakes or self.emptied is None:
-            return
-        if not self.emptied.done():
+        if self.emptied is not None and not self._busy() and not self.emptied.done():
             self.emptied.set_result(None)
+
+    def _busy(self) -> bool:
+        return bool(self.connections or self.handshakes or self.prefaces)
 
     async def drain(self, timeout_s: float) -> bool:
         """Let every connection finish, and the idle ones be silent; True when all did in time."""
         self.draining = True
         for connection in list(self.idle):
             connection.await_last_head()
-        if not self.connections and not self.handshakes:
+        for preface in self.prefaces:
+            preface.await_last_head()
+        if not self._busy():
             return True
         self.emptied = self.loop.create_future()
         try:
@@ -120,5 +126,7 @@ class Service:
         """End every connection at once."""
         for handshake in list(self.handshakes):
             handshake.give_up()
+        for preface in list(self.prefaces):
+            preface.transport.abort()
         for connection in list(self.connections):
             connection.abort()

@@ -400,3 +400,15 @@ async def test_reading_is_not_touched_on_a_transport_that_closes() -> None:
     wire.transport.closed = True
     wire.connection.pause_reading()
     assert wire.transport.reading
+
+
+async def test_what_was_asked_before_a_half_close_is_answered_when_the_client_reads() -> None:
+    wire = Wire(hello)
+    wire.send(GET)
+    wire.connection.pause_writing()
+    wire.send(GET + GET[:7])
+    assert wire.connection.eof_received()
+    assert not wire.transport.written
+    wire.connection.resume_writing()
+    assert wire.transport.written.count(b"HTTP/1.1 200 ") == 1
+    assert wire.transport.closed

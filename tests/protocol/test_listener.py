@@ -158,3 +158,45 @@ async def test_a_unix_listener_answers(folder: Path) -> None:
     await writer.wait_closed()
     server.close()
     await server.wait_closed()
+
+
+async def test_who_has_not_said_who_it_is_counts_as_a_connection() -> None:
+    first = Reading(limits=ClientLimits(worker_connections=1))
+    service = first.service
+    second = PrefaceReader(service, Door())
+    transport = Named("10.0.0.1")
+    second.connection_made(transport)
+    assert transport.aborted
+    assert content(first.says(PREFACE + GET)) == b"198.51.100.7 5000 192.0.2.80 443 False"
+    assert not service.prefaces
+
+
+async def test_a_request_behind_a_preface_is_answered_while_the_worker_drains() -> None:
+    reading = Reading()
+    reading.says(PREFACE[:10])
+    draining = asyncio.ensure_future(reading.service.drain(5))
+    await asyncio.sleep(0)
+    assert not draining.done()
+    out = reading.says(PREFACE[10:], GET)
+    assert content(out) == b"198.51.100.7 5000 192.0.2.80 443 False"
+    assert b"Connection: close" in out
+    protocol = reading.transport.protocol
+    assert isinstance(protocol, asyncio.Protocol)
+    protocol.connection_lost(None)
+    assert await draining
+
+
+async def test_a_silent_preface_does_not_hold_the_end_up() -> None:
+    reading = Reading()
+    draining = asyncio.ensure_future(reading.service.drain(5))
+    await asyncio.sleep(0)
+    reading.service.deadlines.sweep(reading.service.loop.time() + 3)
+    assert reading.transport.aborted
+    reading.reader.connection_lost(None)
+    assert await draining
+
+
+async def test_the_end_of_all_connections_is_that_of_prefaces() -> None:
+    reading = Reading()
+    reading.service.abort_all()
+    assert reading.transport.aborted
