@@ -20,6 +20,7 @@ from proxy.observe.access_log import AccessLog
 from proxy.pipeline.exchange import OPEN, Entrance
 from proxy.pipeline.forward import forward
 from proxy.pipeline.lookup import lookup
+from proxy.pipeline.sendfile import FilesBelow, files_below
 from proxy.pipeline.site import Route, Site
 from proxy.pipeline.static import static
 from proxy.protocol.service import ClientLimits
@@ -38,7 +39,7 @@ APP_EJECTION = EjectionRules(first_s=0.5, longest_s=1.0)
 class Parts:
     """What a worker runs: the site, and what has to be swept and closed."""
 
-    __slots__ = ("access_log", "catalogs", "groups", "site")
+    __slots__ = ("_sendfile", "access_log", "catalogs", "groups", "site")
 
     def __init__(
         self, config: Config, app_sockets: Mapping[str, Sequence[Path]], clock: Clock
@@ -49,6 +50,10 @@ class Parts:
         self.groups = make_groups(config, app_sockets)
         self.catalogs: list[Catalog] = []
         memory = FileMemory(config.files.memory)
+        backends: dict[str, App | Upstream] = {**config.app, **config.upstream}
+        self._sendfile = {
+            name: self._files_below(config, backend, memory) for name, backend in backends.items()
+        }
         routes = tuple(self._route(config, route, memory) for route in config.route)
         self.site = Site(
             routes,
@@ -72,6 +77,7 @@ class Parts:
             case ToRoute():
                 route = Route(f"route {given.path}", forward, path)
                 route.group = self.groups[given.to]
+                route.sendfile = self._sendfile[given.to]
                 route.buffer_request = given.buffer_request
                 route.buffer_response = given.buffer_response
                 route.read_timeout_s = given.read_timeout
@@ -90,6 +96,17 @@ class Parts:
         route.hosts = frozenset(host for host in hosts if not host.startswith(b"*"))
         route.host_suffixes = tuple(host[1:] for host in hosts if host.startswith(b"*"))
         return route
+
+    def _files_below(
+        self, config: Config, backend: App | Upstream, memory: FileMemory
+    ) -> tuple[FilesBelow, ...]:
+        """Return where a server may name files, the deepest prefix first."""
+        made = []
+        for prefix, folder in sorted(backend.sendfile.items(), reverse=True):
+            catalog = Catalog(folder, sendfile_options(config), memory)
+            self.catalogs.append(catalog)
+            made.append(files_below(prefix, folder, catalog))
+        return tuple(made)
 
     def close(self) -> None:
         """Write what is left, let idle connections go."""
@@ -194,6 +211,22 @@ def make_catalog(
     if route.cache_control is not None:
         options = replace(options, cache_control=route.cache_control)
     return Catalog(route.files, options, memory)
+
+
+def sendfile_options(config: Config) -> CatalogOptions:
+    """Return how files are sent that an application names: as they are, and to nobody else's cache.
+
+    Who named one may have looked at who asks, so a cache asks again unless the answer says better.
+    """
+    return CatalogOptions(
+        index=(),
+        dotfiles=True,
+        compress=False,
+        precompressed=False,
+        immutable=False,
+        small_file_bytes=config.files.small_file,
+        check_interval_s=config.files.check_interval,
+    )
 
 
 def make_groups(config: Config, app_sockets: Mapping[str, Sequence[Path]]) -> dict[str, Group]:

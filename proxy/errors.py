@@ -42,11 +42,12 @@ class HttpError(ProxydError):
     """A request that ends in an answer of proxyd's own.
 
     `close` says that the connection cannot be trusted or used after it. `fields` are added to the
-    answer (Allow, Retry-After …).
+    answer (Allow, Retry-After …). `hint` is what the client is told in place of the usual sentence.
     """
 
     status = 500
     close = False
+    hint = ""
 
     def __init__(self, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(reason)
@@ -157,7 +158,11 @@ class UpstreamError(HttpError):
 
 
 class NoAnswerError(UpstreamError):
-    """A connection ended before a byte of the answer; may be repaired (`rules.retrying`)."""
+    """A connection ended before anything of an answer could be passed on.
+
+    Not a byte of it came, or not all of its head, or not a byte of the content behind it. May be
+    repaired (`rules.retrying`).
+    """
 
 
 class StaleConnectionError(NoAnswerError):

@@ -15,6 +15,7 @@ from proxy.config.kinds import (
     distinct,
     some,
 )
+from proxy.config.sendfile import SendfileSetting
 from proxy.config.upstreams import (
     BalanceSetting,
     NotOnlyBackups,
@@ -71,15 +72,23 @@ class ConnectionOptions(Table):
 
     retries: Retries = 1
     """How often one request goes to another server (or to the same app, started again) when a
-    server broke off without a byte of its answer. Only what may be repeated: GET, HEAD, PUT,
-    DELETE, OPTIONS, with content that was buffered; a POST never is. Precedent: nginx
-    `proxy_next_upstream`, Envoy `num_retries` 1."""
+    server broke off before a byte of its answer's content was here. Only what may be repeated: GET,
+    HEAD, PUT, DELETE, OPTIONS, with content that was buffered; a POST never is, and is told so
+    (502). Precedent: nginx `proxy_next_upstream`, Envoy `num_retries` 1."""
 
     retry_budget: Percent = 20
     """How many percent of the requests of the last 10s may be retries; 100 are allowed in any
     case, and 0 turns them off, those on idle connections that turn out to be closed as well. Keeps
     retries from multiplying the load of a server that fails because of it. Precedent: Finagle and
     Linkerd 20%."""
+
+    sendfile: SendfileSetting = default({})
+    """Folders whose files it may have proxyd send: it answers with `X-Sendfile`, a file name, or
+    with `X-Accel-Redirect`, a path, and no content; status, Content-Type and most fields stay its
+    own. `"private"` allows one folder, in which "/a.pdf" is private/a.pdf; `{ "/protected/" =
+    "private" }` gives it a path. Nothing outside is sent, and clients see neither field. Flask's
+    `USE_X_SENDFILE` is turned on for an app, which sends what lies elsewhere itself. Precedent:
+    nginx `internal`, Apache `XSendFilePath`."""
 
 
 def connections_for_threads(app: dict[str, Any]) -> int:

@@ -7,14 +7,14 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from proxy.config.access import Identity, Obstacle, Use, as_user, obstacle, user_name
-from proxy.config.backends import Upstream
+from proxy.config.backends import App, Upstream
 from proxy.config.check_tls import encryption
 from proxy.config.check_upstreams import upstream_encryption
 from proxy.config.check_users import Identities, runtime_identities
@@ -159,6 +159,13 @@ def needed_paths(config: Config) -> Iterator[Need]:
         if isinstance(route, FilesRoute):
             key: KeyPath = ("route", index, "files")
             yield Need(key=key, path=route.files, use="list", what="the folder of files")
+    backends: dict[str, Mapping[str, App | Upstream]]
+    backends = {"app": config.app, "upstream": config.upstream}
+    for table, named in backends.items():
+        for name, backend in named.items():
+            for folder in backend.sendfile.values():
+                key = (table, name, "sendfile")
+                yield Need(key=key, path=folder, use="list", what="the folder of `sendfile`")
 
 
 def app_paths(config: Config, name: str) -> Iterator[Need]:

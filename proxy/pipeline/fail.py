@@ -76,11 +76,12 @@ def error_response(error: HttpError, accept: bytes | None) -> Response:
     """Build a small page, or JSON for a client that prefers it. RFC 9110 §15."""
     status = error.status
     title = HTTPStatus(status).phrase
+    hint = error.hint or HINTS.get(status, "")
     if prefers_json(accept):
-        body = json.dumps({"status": status, "title": title, "detail": HINTS.get(status, "")})
+        body = json.dumps({"status": status, "title": title, "detail": hint})
         kind = b"application/json"
     else:
-        body = PAGE.format(status=status, title=title, hint=HINTS.get(status, ""))
+        body = PAGE.format(status=status, title=title, hint=hint)
         kind = b"text/html; charset=utf-8"
     fields: list[FieldLine] = [
         (b"Content-Type", kind),

@@ -98,16 +98,14 @@ class Asked:
 
     def failed(self, error: UpstreamError | UpstreamTimeoutError) -> None:
         """Ask again when the idle connection turned out to be closed, else fail."""
-        exchange, group = self.exchange, self.route.group
+        exchange, route, group = self.exchange, self.route, self.route.group
         exchange.task = None
-        if (
-            isinstance(error, NoAnswerError)
-            and group is not None
-            and group.again(None, self.connection, error, exchange.request.method) is not None
-        ):
-            run(exchange, forward)
-        else:
-            run(exchange, step_after(exchange, error))
+        if isinstance(error, NoAnswerError) and group is not None:
+            wish = group.again(self.wish, self.connection, error, exchange.request.method)
+            if wish is not None:
+                run(exchange, lambda exchange: Wait(ask(exchange, route, group, wish)))
+                return
+        run(exchange, step_after(exchange, error))
 
     def cancel(self) -> None:
         """The client has left: give the request up, if it is not answered yet."""
@@ -118,15 +116,17 @@ class Asked:
             run(exchange, step_after(exchange, ClientGoneError("the client left")))
 
 
-async def ask(exchange: Exchange, route: "Route", group: "Group") -> Step:
-    """Send the request, and await the head of the answer."""
+async def ask(
+    exchange: Exchange, route: "Route", group: "Group", wish: "Wish | None" = None
+) -> Step:
+    """Send the request, and await the head of the answer; `wish` is of an attempt that failed."""
     body = exchange.request.body
     if body is None:
-        return await attempt(exchange, route, group, None)
+        return await attempt(exchange, route, group, None, wish)
     try:
         if route.buffer_request:
             await body.collect()
-        step = await attempt(exchange, route, group, body)
+        step = await attempt(exchange, route, group, body, wish)
         if exchange.sender is not None and not exchange.sender.done():
             return await respond_early(exchange, exchange.sender)
         return step
@@ -141,7 +141,9 @@ async def respond_early(exchange: Exchange, sender: "asyncio.Task[None]") -> Ste
     The answer ends with the sending when that fails; the sending with the answer, as its connection
     does, when that is complete first.
     """
-    receive(exchange)
+    received = receive(exchange)
+    if isinstance(received, Wait):  # for a file
+        await received.work
     response = exchange.response
     if response is None or exchange.sink.send(response):
         return finish
@@ -169,7 +171,11 @@ async def stop_sending(exchange: Exchange) -> None:
 
 
 async def attempt(
-    exchange: Exchange, route: "Route", group: "Group", body: RequestBody | None
+    exchange: Exchange,
+    route: "Route",
+    group: "Group",
+    body: RequestBody | None,
+    wish: "Wish | None",
 ) -> Step:
     """Ask once, and again where a failure may be repaired."""
     request = exchange.request
@@ -179,7 +185,8 @@ async def attempt(
     head = request_head(exchange, route, body, chunked, upgrade)
     inform = partial(pass_interim, exchange)
     repeatable = body is None or route.buffer_request
-    wish = wish_of(exchange, group) if group.keyed else None
+    if wish is None and group.keyed:
+        wish = wish_of(exchange, group)
     while True:
         connection = group.acquire_now(wish) or await group.acquire(wish)
         began_at = exchange.sink.now()

@@ -2,14 +2,17 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from proxy.files.file_source import FileSource
 from proxy.message import NO_LENGTH, Consumer, FieldLine, Fields, Response, Source, WireHead
 from proxy.pipeline.client_fields import client_fields
-from proxy.pipeline.exchange import Exchange, Step
+from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.heed import heed
 from proxy.pipeline.respond import respond
+from proxy.pipeline.sendfile import send_file
 from proxy.pipeline.spool import Spool
 from proxy.rules import cache_status
 from proxy.rules.forwarding import end_to_end, response_fields
+from proxy.rules.sendfile import FILE_FIELDS
 
 if TYPE_CHECKING:
     from proxy.pipeline.site import Route, Site
@@ -20,12 +23,17 @@ _LENGTH = frozenset((b"content-length",))
 _LENGTH_AND_SERVER = frozenset((b"content-length", b"server"))
 
 
-def receive(exchange: Exchange) -> Step:
-    """Take what an upstream has answered."""
+def receive(exchange: Exchange) -> Step | Wait:
+    """Take what an upstream has answered, or the file that it names."""
     route, answer = exchange.route, exchange.answer
     if route is None or answer is None:
         raise RuntimeError("receive without an answer")
     exchange.answer = None
+    if route.sendfile and answer.fields.has_any(FILE_FIELDS):
+        # What it says of its own content says nothing about that of the file.
+        if exchange.question is not None and exchange.request.method != b"HEAD":
+            heed(exchange, exchange.question, answer)
+        return Wait(send_file(exchange, route, answer, make_response(exchange, route, answer)))
     if exchange.question is not None:
         heed(exchange, exchange.question, answer)
     exchange.response = make_response(exchange, route, answer)
@@ -79,7 +87,9 @@ def make_response(exchange: Exchange, route: "Route", answer: "UpstreamResponse"
         if answer.trailers is not None and answer.trailers.lines and body is not None:
             body = WithTrailers(body, answer.trailers)
     else:
-        body = spooled(exchange.site, route, answer.body)
+        body = answer.body
+        if answer.fields.get(b"x-accel-buffering") != b"no":
+            body = spooled(exchange.site, route, body)
     response = Response(
         answer.status, made.lines, body, reason=answer.reason, wire_head=made.wire_head
     )
@@ -92,7 +102,7 @@ def make_response(exchange: Exchange, route: "Route", answer: "UpstreamResponse"
 
 def spooled(site: "Site", route: "Route", body: Source) -> Source:
     """Let a body wait here for its client where the route says so; streams go straight through."""
-    if body.length is None or not route.buffer_response:
+    if body.length is None or not route.buffer_response or isinstance(body, FileSource):
         return body
     return Spool(body, site.temp_folder, site.memory_spool_bytes, route.buffer_response)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from proxy.files.catalog import Catalog
     from proxy.message import FieldLine
     from proxy.observe.access_log import AccessLog
+    from proxy.pipeline.sendfile import FilesBelow
     from proxy.pipeline.sibling import Siblings
     from proxy.rules.cache_rule import CacheRule
     from proxy.rules.forwarding import TrustedNetworks
@@ -28,7 +29,8 @@ class Route:
     `buffer_response` are in bytes (0: not buffered). `headers` replace those of the answer
     with the same names (`header_names`, lower case); `read_timeout_s` overrides the upstream's.
     With a `cache`, `bare` is the same route for what is fetched into it: as the upstream says it.
-    `inside` leads to another worker. `figures` counts what it answers, together with `bare`.
+    `sendfile` is where the upstream may name files. `inside` leads to another worker. `figures`
+    counts what it answers, together with `bare`.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class Route:
         "name",
         "prefix",
         "read_timeout_s",
+        "sendfile",
         "step",
         "strip_prefix",
     )
@@ -73,6 +76,7 @@ class Route:
         self.read_timeout_s: float | None = None
         self.catalog: Catalog | None = None
         self.group: Group | None = None
+        self.sendfile: tuple[FilesBelow, ...] = ()
         self.cache: CacheRule | None = None
         self.bare: Route | None = None
         self.inside = False

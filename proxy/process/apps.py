@@ -60,6 +60,7 @@ class AppProgram:
             "--threads", str(app.threads),
             "--life-line",
             *(["--for-others"] if self._for_others else []),
+            *(f"--sendfile={folder}" for folder in app.sendfile.values()),
             app.wsgi,
             cwd=self._folder,
             env=environment | app.env,

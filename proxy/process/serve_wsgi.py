@@ -13,6 +13,7 @@ request says about its client is believed: proxyd wrote it.
 
 import argparse
 import faulthandler
+import importlib.util
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from types import ModuleType
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -49,6 +51,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--life-line", action="store_true")
     parser.add_argument("--for-others", action="store_true")
+    parser.add_argument("--sendfile", action="append", metavar="FOLDER")
     parser.add_argument("application")
     options = parser.parse_args(arguments)
     faulthandler.enable()
@@ -57,7 +60,11 @@ def main(arguments: list[str]) -> None:
     if options.server == "gevent":
         _patch_for_gevent()
     sys.path.insert(0, os.getcwd())
-    application = set_prefix(load(options.application))
+    application = load(options.application)
+    if options.sendfile:
+        beside = _beside("wsgi_sendfile")
+        application = beside.leave_files_to_proxyd(application, options.sendfile)
+    application = set_prefix(application)
     signal.signal(signal.SIGTERM, _end)
     listener = listen(options.socket, for_others=options.for_others)
     try:
@@ -69,6 +76,17 @@ def main(arguments: list[str]) -> None:
 
 def _end(*_: object) -> NoReturn:
     sys.exit(0)
+
+
+def _beside(name: str) -> ModuleType:
+    """Import a module of this folder, under a name that no application has."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"_proxyd_{name}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _hold_life_line(socket_path: str) -> None:

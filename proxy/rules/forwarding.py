@@ -19,6 +19,7 @@ from proxy.rules.forwarded import (
     read_node,
     write_element,
 )
+from proxy.rules.sendfile import TO_PROXYD
 from proxy.rules.target import read_authority
 
 ADDRESSES_REMEMBERED = 4096
@@ -48,12 +49,13 @@ _USUAL_CONNECTION = frozenset((b"keep-alive", b"Keep-Alive", b"close", b"Close")
 
 # What is written anew for every request, here or by the wire; with what says the same in the
 # dialect of some server, and `Proxy`, which CGI turns into the variable HTTP_PROXY (httpoxy,
-# CVE-2016-5385).
+# CVE-2016-5385); and what would make Rack::Sendfile name files to whoever asks.
 _REPLACED = frozenset(
     b"""
-    content-length expect forwarded front-end-https host proxy via x-forwarded-by x-forwarded-for
-    x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto x-forwarded-protocol
-    x-forwarded-scheme x-forwarded-server x-forwarded-ssl x-real-ip x-request-id x-url-scheme
+    content-length expect forwarded front-end-https host proxy via x-accel-mapping x-forwarded-by
+    x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto
+    x-forwarded-protocol x-forwarded-scheme x-forwarded-server x-forwarded-ssl x-real-ip
+    x-request-id x-sendfile-type x-url-scheme
     """.split()
 )
 
@@ -340,12 +342,13 @@ def _without(fields: Fields, names: frozenset[bytes]) -> list[FieldLine]:
     return [line for line in fields.lines if line[0].lower() not in names]
 
 
+_NOT_FOR_CLIENTS = HOP_BY_HOP | TO_PROXYD | {b"content-length", b"via"}
 # By (keep_server, keep_date).
 _DROPPED_FROM_RESPONSE = {
-    (False, False): HOP_BY_HOP | {b"content-length", b"via", b"server", b"date"},
-    (False, True): HOP_BY_HOP | {b"content-length", b"via", b"server"},
-    (True, False): HOP_BY_HOP | {b"content-length", b"via", b"date"},
-    (True, True): HOP_BY_HOP | {b"content-length", b"via"},
+    (False, False): _NOT_FOR_CLIENTS | {b"server", b"date"},
+    (False, True): _NOT_FOR_CLIENTS | {b"server"},
+    (True, False): _NOT_FOR_CLIENTS | {b"date"},
+    (True, True): _NOT_FOR_CLIENTS,
 }
 
 

@@ -137,7 +137,7 @@ def _read_origin_form(target: bytes) -> tuple[bytes, bytes | None]:
     if match is None:
         raise BadRequestError(f"a byte that no target contains: {target[:64]!r}")
     path, query = match.groups()
-    return _normalise(path), query
+    return normalise_path(path), query
 
 
 def _read_absolute_form(method: bytes, target: bytes) -> Target:
@@ -158,7 +158,7 @@ def _read_absolute_form(method: bytes, target: bytes) -> Target:
     return Target(*_read_origin_form(rest), authority, host, scheme)
 
 
-def _normalise(path: bytes) -> bytes:
+def normalise_path(path: bytes) -> bytes:
     """Decode unreserved octets, upper-case other escapes, resolve dots. RFC 3986 §6.2.2."""
     if b"%" in path:
         if _BAD_ESCAPE.search(path):

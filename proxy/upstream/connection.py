@@ -3,12 +3,16 @@
                   begin             final head             end of the body
     IDLE ─────────────────▶ HEAD ─────────────────▶ BODY ─────────────────▶ IDLE, or CLOSED
      ▲                       │ 1xx: stays            │
+     │                       │ no content yet: stays │
      └── small response ─────┤                       └── broken off ──────▶ CLOSED
                              └── 101 ─▶ TUNNEL ── detach ─▶ CLOSED (for us)
 
 Where a response ends is decided by `rules.framing` alone. Whatever makes that doubtful (bytes
 behind a response or before a request, an answer to a request that was not sent completely) costs
 the connection, because the next response on it could belong to somebody else.
+
+A head whose content has a length is not given away before the first byte of that: a server that
+dies between the two has not answered, and somebody else still can. Streams do not wait.
 
 Nothing here sets a timer: `deadline_at` is compared by the sweep of the pool.
 """
@@ -26,6 +30,7 @@ from proxy.errors import (
 )
 from proxy.message import FieldLine, Fields
 from proxy.rules.health import Health
+from proxy.rules.sendfile import FILE_FIELDS
 from proxy.upstream.options import GroupOptions
 from proxy.upstream.reading import BodyReader, PartialHead, last_reads, persists
 from proxy.upstream.response import ResponseBody, UpstreamResponse
@@ -111,6 +116,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_transport",
         "_unsent",
         "_upgrade",
+        "_withheld",
         "_write_paused",
         "deadline_at",
         "name",
@@ -141,6 +147,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._partial_head = PartialHead(options.response_header_bytes)
         self._reader: BodyReader | None = None
         self._early = b""
+        self._withheld: ReadHead | None = None
         self._reading_paused = False
         self._write_paused = False
         self._unsent = 0
@@ -182,6 +189,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._read_timeout_s = read_timeout_s or self._options.read_timeout_s
         self._request_complete = False
         self._received = False
+        self._withheld = None
         self._interims = 0
 
     def send(self, data: bytes, more: bool = False) -> None:
@@ -290,6 +298,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> None:
         """Take the next bytes of one or more heads: interim ones, then the final one."""
+        withheld, self._withheld = self._withheld, None
+        if withheld is not None:
+            self._answer_with(withheld, data)
+            return
         while data and self._state == HEAD:
             try:
                 split = self._partial_head.split(data)
@@ -354,6 +366,10 @@ class UpstreamConnection(asyncio.Protocol):
                 body = reader.read(rest)
             except HttpError as error:
                 self._fail(UpstreamError(f"{self.name} sent a bad response: {error}"))
+                return
+            if not body and length > 0 and self._request_complete and not names_a_file(parsed):
+                self._withheld = parsed
+                self._set_deadline()
                 return
             if not reader.ended:
                 self._stream(parsed, length if length > 0 else None, reader, body)
@@ -468,8 +484,10 @@ class UpstreamConnection(asyncio.Protocol):
         cause = f": {exc}" if exc is not None else ""
         if self._body is not None:
             return UpstreamError(f"{self.name} broke off in the middle of a body{cause}")
+        if self._withheld is not None:
+            return NoAnswerError(f"{self.name} broke off behind the head of its answer{cause}")
         if self._received:
-            return UpstreamError(f"{self.name} broke off before the end of a response head{cause}")
+            return NoAnswerError(f"{self.name} broke off before the end of a response head{cause}")
         kind = StaleConnectionError if self.reused else NoAnswerError
         return kind(f"{self.name} closed the connection without an answer{cause}")
 
@@ -487,6 +505,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Free everything that waits for this connection, and its place in the pool."""
         self.deadline_at = inf
         self._body = None
+        self._withheld = None
         self._asker = None
         self._reader = None
         self._wake_writer()
@@ -528,3 +547,8 @@ class UpstreamConnection(asyncio.Protocol):
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
+
+
+def names_a_file(head: ReadHead) -> bool:
+    """Whether proxyd is to send a file in the place of the content, which may never come."""
+    return head.fields.has_any(FILE_FIELDS)

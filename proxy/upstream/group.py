@@ -9,7 +9,7 @@ import msgspec
 from proxy.errors import NoAnswerError, StaleConnectionError, UpstreamError, UpstreamTimeoutError
 from proxy.message import Fields, Request
 from proxy.rules.balancing import sticky_values
-from proxy.rules.retrying import RetryBudget, may_retry
+from proxy.rules.retrying import IDEMPOTENT, RetryBudget, may_retry
 from proxy.upstream.address import Address
 from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.options import GroupOptions
@@ -25,6 +25,11 @@ from proxy.upstream.wish import NOBODY, Wish, cookie_value, key_reader, sticky_f
 # How often to knock at an application that is being started, while requests wait for it: they
 # should not notice, and its socket costs nothing to ask.
 KNOCK_S = 0.05
+
+NOT_REPEATED = (
+    "The application behind this server stopped before it had answered. The request was not sent"
+    " again: it may have been carried out."
+)
 
 
 class Group:
@@ -264,19 +269,29 @@ class Group:
         method: bytes,
         body_repeatable: bool = True,
     ) -> Wish | None:
-        """Return what to want of the next attempt at a request, None when there should be none."""
-        stale = isinstance(error, StaleConnectionError)
+        """Return what to want of the next attempt at a request, None when there should be none.
+
+        The error then says so, where the request may have been carried out. A managed server
+        closes no idle connection while it lives: one that does is about to die, perhaps of this
+        very request, which therefore gets no more than one connection for nothing.
+        """
         wish = wish or Wish()
-        elsewhere = (
-            len(self._pools) > 1 or self._options.managed
-        ) and wish.retries < self._options.retries
+        managed = self._options.managed
+        stale = isinstance(error, StaleConnectionError) and not (managed and wish.stale)
+        elsewhere = (len(self._pools) > 1 or managed) and wish.retries < self._options.retries
         if not may_retry(method, stale, False, body_repeatable, elsewhere=elsewhere):
+            if not body_repeatable or method not in IDEMPOTENT:
+                error.hint = NOT_REPEATED
             return None
         if not self._budget.spend(self._handed):
             return None
         if not stale:
             wish.retries += 1
             wish.failed.add(self._index(connection))
+        elif managed:
+            wish.stale = True
+        if managed:
+            cast("Pool", connection.owner).let_idle_go()
         return wish
 
     def _index(self, connection: UpstreamConnection) -> int:

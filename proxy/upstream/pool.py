@@ -207,5 +207,9 @@ class Pool:
     def close(self) -> None:
         """Keep nothing idle from here on; what is busy may come to its end."""
         self._closed = True
+        self.let_idle_go()
+
+    def let_idle_go(self) -> None:
+        """Close the connections that nobody uses."""
         while self.idle:
             self.idle[0].close()

@@ -77,6 +77,7 @@ BACKEND_OPTIONS = [
     ("balance", '"random_two"', Balance(kind="random_two"), '"fair"', 'must be "round_robin"'),
     ("sticky_cookie", '"srv"', "srv", '"a b"', "must be the name of a cookie"),
     ("retries", "0", 0, "11", "must be at most 10"),
+    ("sendfile", '"/srv"', {"/": Path("/srv")}, '{ a = "/srv" }', "must begin and end with a"),
     ("retry_budget", "100", 100, "101", "must be at most 100"),
 ]
 

@@ -8,8 +8,9 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
-from flask import Flask, Response, jsonify, request, url_for
+from flask import Flask, Response, jsonify, request, send_file, url_for
 
 app = Flask(__name__, static_folder=None)
 seen: list[str] = []
@@ -25,6 +26,34 @@ def remember() -> None:
 def show_seen() -> Response:
     """Every path that reached the application so far."""
     return jsonify(seen)
+
+
+@app.get("/send/<path:name>")
+def send(name: str) -> Response:
+    """A file, as Flask sends them."""
+    age = request.args.get("max_age", type=int)
+    answer = send_file(f"private/{name}", max_age=age)
+    answer.headers["X-By"] = "flask"
+    return answer
+
+
+@app.get("/named")
+def named() -> Response:
+    """What the query says about a file, and content of its own."""
+    fields = {"accel": "X-Accel-Redirect", "file": "X-Sendfile", "type": "Content-Type"}
+    headers = {fields[name]: text for name, text in request.args.items() if name in fields}
+    return Response("its own", request.args.get("status", "200 OK"), headers)
+
+
+@app.route("/die", methods=["GET", "POST"])
+def die() -> str:
+    """End this process in the middle of so many requests of one name."""
+    marks = Path(request.args["name"])
+    with marks.open("a") as file:
+        file.write("x")
+    if marks.stat().st_size <= int(request.args["times"]):
+        os._exit(3)
+    return "alive"
 
 
 @app.get("/pid")

@@ -164,6 +164,7 @@ def serving(configuration: str, *, workers: int = 1) -> Iterator[Daemon]:
     static.mkdir()
     for name, content in FILES.items():
         (static / name).write_text(content)
+    (folder / "private").mkdir()
     running = None
     try:
         running = Daemon(folder, configuration, workers=workers)

@@ -443,7 +443,31 @@ async def test_a_reused_connection_that_closes_in_a_head_is_not_stale() -> None:
     wire.get(OK + b"hello")
     answer = wire.get(b"HTTP/1.1 20")
     wire.connection.eof_received()
-    assert type(answer.exception()) is UpstreamError
+    assert type(answer.exception()) is NoAnswerError
+
+
+async def test_a_head_waits_for_the_first_byte_of_its_content() -> None:
+    wire = Wire()
+    answer = wire.get(OK)
+    assert not answer.done()
+    wire.connection.data_received(b"he")
+    sink = Sink()
+    body_of(answer.result()).start(sink)
+    wire.connection.data_received(b"llo")
+    assert (sink.data, sink.ended, wire.pool.idle) == (b"hello", "finish", 1)
+
+
+async def test_an_end_between_a_head_and_its_content_is_no_answer() -> None:
+    wire = Wire()
+    answer = wire.get(OK)
+    wire.connection.eof_received()
+    assert type(answer.exception()) is NoAnswerError
+
+
+async def test_a_head_that_names_a_file_does_not_wait_for_content() -> None:
+    wire = Wire()
+    answer = wire.get(OK.replace(b"\r\n\r\n", b"\r\nX-Sendfile: /a\r\n\r\n"))
+    assert answer.done()
 
 
 async def test_a_request_on_a_connection_that_is_already_closed_is_stale() -> None:
@@ -586,11 +610,11 @@ async def test_a_body_cancelled_by_its_own_consumer_stops_there() -> None:
 
 async def test_a_body_cancelled_in_its_last_bytes_has_no_end() -> None:
     wire = Wire()
-    answer = wire.get(OK)
+    answer = wire.get(OK + b"h")
     body = body_of(answer.result())
     sink = Sink(then=body.cancel)
     body.start(sink)
-    wire.connection.data_received(b"hello")
+    wire.connection.data_received(b"ello")
     assert (sink.ended, wire.pool.idle, wire.pool.lost) == ("", 0, 1)
 
 

@@ -1,0 +1,163 @@
+"""Files that an upstream names: what of its answer and what of the file reaches the client."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy.files.asset import Representation
+from proxy.files.catalog import Catalog
+from proxy.files.memory import FileMemory
+from proxy.files.options import CatalogOptions
+from proxy.files.safe_open import OpenFile
+from proxy.pipeline.sendfile import files_below
+from tests.pipeline.upstreams import GET, Client, Server, answering
+
+HEAD = GET.replace(b"GET", b"HEAD")
+
+
+def saying(*lines: bytes, start: bytes = b"200 OK", content: bytes = b"") -> bytes:
+    return b"\r\n".join(
+        (b"HTTP/1.1 " + start, *lines, b"Content-Length: %d" % len(content), b"", content)
+    )
+
+
+ACCEL = b"X-Accel-Redirect: /protected/a.txt"
+LARGE = b"X-Accel-Redirect: /protected/large.bin"
+
+
+class Below(Client):
+    """A client whose upstream may name files."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        super().__init__(server)
+        options = CatalogOptions(index=(), dotfiles=True, compress=False, small_file_bytes=1000)
+        self.catalog = Catalog(folder, options, FileMemory(1 << 20))
+        self.route.sendfile = (files_below("/protected/", folder, self.catalog),)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.txt").write_text("the file")
+    (tmp_path / "files" / "large.bin").write_bytes(b"x" * 5000)
+    return tmp_path / "files"
+
+
+@pytest.fixture
+async def below(server: Server, folder: Path) -> AsyncIterator[Below]:
+    made = Below(server, folder)
+    yield made
+    made.group.close()
+    made.group.sweep(float("inf"))
+
+
+async def test_the_file_comes_with_the_fields_of_the_application(
+    server: Server, below: Below
+) -> None:
+    server.script = answering(
+        saying(ACCEL, b"Content-Type: text/x", b"Set-Cookie: a=1", content=b"its own")
+    )
+    answer = await below.ask(GET)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\nthe file")
+    assert b"Content-Type: text/x\r\n" in answer
+    assert b"Set-Cookie: a=1\r\n" in answer
+    assert b"Accept-Ranges: bytes\r\n" in answer
+    assert b"X-Accel" not in answer
+
+
+async def test_a_large_file_streams_and_the_content_it_replaces_is_given_up(
+    server: Server, below: Below
+) -> None:
+    server.script = answering(saying(LARGE)[:-4].replace(b": 0", b": 5000") + b"\r\n\r\n")
+    assert (await below.ask(GET)).endswith(b"\r\n\r\n" + b"x" * 5000)
+    assert below.group.connections == 0
+
+
+async def test_a_head_and_a_range(server: Server, below: Below) -> None:
+    server.script = answering(saying(ACCEL))
+    head = await below.ask(HEAD)
+    assert b"Content-Length: 8\r\n" in head
+    part = await below.ask(GET.replace(b"\r\n\r\n", b"\r\nRange: bytes=4-\r\n\r\n"))
+    assert part.startswith(b"HTTP/1.1 206 ")
+    assert part.endswith(b"\r\n\r\nfile")
+
+
+async def test_a_post_and_an_error_get_the_whole_file(server: Server, below: Below) -> None:
+    server.script = answering(saying(ACCEL), saying(ACCEL, start=b"404 Not here"))
+    posted = b"POST / HTTP/1.1\r\nHost: h\r\nRange: bytes=0-1\r\n\r\n"
+    assert (await below.ask(posted)).endswith(b"\r\n\r\nthe file")
+    answer = await below.ask(GET.replace(b"\r\n\r\n", b"\r\nRange: bytes=0-1\r\n\r\n"))
+    assert answer.startswith(b"HTTP/1.1 404 Not here\r\n")
+    assert answer.endswith(b"\r\n\r\nthe file")
+
+
+async def test_an_answer_without_content_stays_without(server: Server, below: Below) -> None:
+    server.script = answering(saying(ACCEL, start=b"304 Not Modified"))
+    assert (await below.ask(GET)).startswith(b"HTTP/1.1 304 ")
+
+
+async def test_x_sendfile_names_a_file_of_the_machine(
+    server: Server, below: Below, folder: Path
+) -> None:
+    server.script = answering(saying(b"X-Sendfile: " + os.fsencode(folder / "a.txt")))
+    assert (await below.ask(GET)).endswith(b"\r\n\r\nthe file")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"X-Sendfile: /etc/passwd",
+        b"X-Accel-Redirect: /elsewhere/a.txt",
+        b"X-Accel-Redirect: @named",
+        b"X-Accel-Redirect: /protected/nothing",
+        b"X-Accel-Redirect: /protected/.",
+    ],
+)
+async def test_what_may_not_be_sent_is_a_404_and_a_warning(
+    server: Server, below: Below, line: bytes, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "nothing").mkdir()
+    server.script = answering(saying(line))
+    assert (await below.ask(GET)).startswith(b"HTTP/1.1 404 ")
+    assert "file" in caplog.text
+
+
+async def test_who_has_no_leave_sends_what_it_has(server: Server, client: Client) -> None:
+    server.script = answering(saying(ACCEL, content=b"its own"))
+    answer = await client.ask(GET)
+    assert answer.endswith(b"\r\n\r\nits own")
+    assert b"X-Accel" not in answer
+
+
+async def test_a_file_that_changes_all_the_time_is_a_503(
+    server: Server, below: Below, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def changed(representation: Representation) -> OpenFile | None:
+        return None
+
+    monkeypatch.setattr(below.catalog, "open", changed)
+    server.script = answering(saying(LARGE))
+    assert (await below.ask(GET)).startswith(b"HTTP/1.1 503 ")
+
+
+async def test_an_early_answer_may_name_a_file(server: Server, below: Below) -> None:
+    below.route.buffer_request = False
+
+    async def early(server: Server, reader: object, writer: object) -> None:
+        await server.head(reader)  # type: ignore[arg-type]
+        writer.write(saying(ACCEL))  # type: ignore[attr-defined]
+
+    server.script = early
+    below.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf")
+    assert (await below.done()).endswith(b"\r\n\r\nthe file")
+
+
+async def test_buffering_may_be_turned_off_for_an_answer(server: Server, client: Client) -> None:
+    whole = saying(b"X-Accel-Buffering: no", content=b"x" * 3000)
+    server.script = answering(whole)
+    answer = await client.ask(GET)
+    assert answer.endswith(b"x" * 3000)
+    assert b"X-Accel" not in answer
