@@ -1,9 +1,10 @@
 """The entries on disk, shared by all workers of the machine: looked up, stored, removed.
 
 A look-up reads what is in the page cache without leaving the event loop, and says LATER for the
-rest, which `read` does in a thread. Changes are queued and done in order by one thread at a time,
-many in one go, so that storing costs a request no more than its place in the queue. Files are
-renamed into place and never shared with a change, so processes need no lock between them.
+rest, which `read` does in a thread. Changes are queued and done in order, a few in one turn of the
+loop: a small file goes into the page cache in less time than a thread takes to be woken. As soon as
+that took long, they are done in a thread for some seconds, many in one go. Files are renamed into
+place and never shared with a change, so processes need no lock between them.
 
 Whatever the disk does is a miss, which the log explains: a file that is damaged is removed, and
 after a failure to write (a full disk above all) nothing is written for some seconds.
@@ -41,6 +42,12 @@ THREADS: Final = 8
 MOST_JOBS: Final = 10_000
 MOST_QUEUED_BYTES: Final = 32 * 1024 * 1024
 BATCH_JOBS: Final = 64
+# What the event loop writes in one turn, half a millisecond; and what makes it leave that to a
+# thread, and for how long: forty times what it should have been, and more than its turn of a CPU.
+TURN_JOBS: Final = 8
+TURN_BYTES: Final = 256 * 1024
+SLOW_S: Final = 0.02
+SLOW_FOR_S: Final = 10.0
 # Squid keeps trying and fills its log; Varnish evicts; nginx logs each. The keeper makes room.
 PAUSE_S: Final = 10.0
 
@@ -88,7 +95,9 @@ class DiskStore:
         self._paused_until = -1.0
         self._jobs: deque[Job] = deque()
         self._queued_bytes = 0
+        self._turn: asyncio.Handle | None = None
         self._worker: asyncio.Task[None] | None = None
+        self._slow_until = -1.0
         self._is_closed = False
 
     def now(self) -> Now:
@@ -239,22 +248,42 @@ class DiskStore:
             return False
         self._jobs.append(job)
         self._queued_bytes += size_bytes
-        if self._worker is None:
-            self._worker = asyncio.get_running_loop().create_task(self._work())
+        if self._turn is None and self._worker is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
         return True
 
+    def _take_turn(self) -> None:
+        """Do some of what is queued, or have a thread do all of it."""
+        loop = asyncio.get_running_loop()
+        self._turn = None
+        began = self._monotonic()
+        if began < self._slow_until or self._queued_bytes > TURN_BYTES:
+            self._worker = loop.create_task(self._work())
+            return
+        batch = self._next(TURN_JOBS)
+        self._account(batch, disk_work.do_all(self.root, batch))
+        if self._monotonic() - began > SLOW_S:
+            self._slow_until = began + SLOW_FOR_S
+        if self._jobs:
+            self._turn = loop.call_soon(self._take_turn)
+
     async def _work(self) -> None:
-        """Do what is queued, a batch at a time."""
-        jobs = self._jobs
-        while jobs:
-            batch = [jobs.popleft() for _ in range(min(len(jobs), BATCH_JOBS))]
-            results = await _do_all(self.root, batch, executor=self.executor)
-            for job, result in zip(batch, results, strict=True):
-                self._queued_bytes -= _queued(job)
-                self._account(job, result)
+        """Do what is queued in a thread, a batch at a time."""
+        while self._jobs:
+            batch = self._next(BATCH_JOBS)
+            self._account(batch, await _do_all(self.root, batch, executor=self.executor))
         self._worker = None
 
-    def _account(self, job: Job, result: int | OSError) -> None:
+    def _next(self, most: int) -> list[Job]:
+        jobs = self._jobs
+        return [jobs.popleft() for _ in range(min(len(jobs), most))]
+
+    def _account(self, batch: list[Job], results: list[int | OSError]) -> None:
+        for job, result in zip(batch, results, strict=True):
+            self._queued_bytes -= _queued(job)
+            self._note(job, result)
+
+    def _note(self, job: Job, result: int | OSError) -> None:
         if isinstance(result, OSError):
             self.failed(result)
         elif result and not isinstance(job, Drop):
@@ -263,7 +292,11 @@ class DiskStore:
             self._journal.drop(job.name)
 
     async def flush(self) -> None:
-        """Wait until what is queued has been done."""
+        """Have what is queued done."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+            self._worker = asyncio.get_running_loop().create_task(self._work())
         if self._worker is not None:
             await self._worker
 

@@ -1,7 +1,12 @@
 """The folder of the disk cache: names of files, and what is done to them in one step.
 
-    root/ 3f/ 9c/ 3f9c…   one file for each entry, named by 128 bits of BLAKE2b of key and variant
-    root/ tmp/ 1234-9f…   files on their way; one that grows slowly is locked (flock) by its writer
+    root/ 3f/ 3f9c…       one file for each entry, named by 128 bits of BLAKE2b of key and variant
+    root/ 3f/ new-9f…     one that is written at once, on its way
+    root/ tmp/ new-9f…    one that grows slowly, locked (flock) by its writer
+
+What is written at once begins where it will stay: a file system keeps the inodes of one folder
+together, and ext4 searches long for a free one where many were freed lately (nginx has
+use_temp_path for this).
 
 All but `Complaints` block, and run in threads or where a microsecond is known to do. They raise
 OSError. There is no fsync: what a loss of power leaves behind does not match its checksums.
@@ -11,9 +16,10 @@ import errno
 import fcntl
 import logging
 import os
-import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import blake2b
+from itertools import count
 from typing import Final
 
 from proxy.cache.journal import NAME_BYTES
@@ -27,6 +33,9 @@ _UPDATE_FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_BUFFERS: Final = 1024
 
 TEMPORARY: Final = "tmp"
+UNFINISHED: Final = "new-"
+# Numbers that no other process begins with, and no other file of this one has.
+_numbers: Final = count(int.from_bytes(os.urandom(8), "big") << 32)
 # One line for one kind of trouble in so many seconds.
 QUIET_S: Final = 10.0
 
@@ -39,20 +48,23 @@ def name_of(key: bytes, variant: bytes) -> bytes:
 def path_of(root: str, name: bytes) -> str:
     """Return where the file of that name is."""
     text = name.hex()
-    return f"{root}/{text[:2]}/{text[2:4]}/{text}"
+    return f"{root}/{text[:2]}/{text}"
 
 
-def create(root: str, *, lock: bool = False) -> tuple[int, str]:
-    """Create an empty file on its way; returns its descriptor and path."""
-    path = f"{root}/{TEMPORARY}/{os.getpid()}-{secrets.token_hex(8)}"
-    try:
-        descriptor = os.open(path, _CREATE_FLAGS, 0o600)
-    except FileNotFoundError:
-        os.makedirs(f"{root}/{TEMPORARY}", 0o700, exist_ok=True)
-        descriptor = os.open(path, _CREATE_FLAGS, 0o600)
-    if lock:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def create_growing(root: str) -> tuple[int, str]:
+    """Create and lock an empty file on its way; returns its descriptor and path."""
+    descriptor, path = _create(f"{root}/{TEMPORARY}")
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor, path
+
+
+def _create(folder: str) -> tuple[int, str]:
+    path = f"{folder}/{UNFINISHED}{next(_numbers):x}"
+    try:
+        return os.open(path, _CREATE_FLAGS, 0o600), path
+    except FileNotFoundError:
+        os.makedirs(folder, 0o700, exist_ok=True)
+        return os.open(path, _CREATE_FLAGS, 0o600), path
 
 
 def place(root: str, temporary: str, name: bytes) -> None:
@@ -67,18 +79,18 @@ def place(root: str, temporary: str, name: bytes) -> None:
 
 def store_whole(root: str, name: bytes, parts: Sequence[bytes | memoryview]) -> int:
     """Store a file made of `parts`; returns its size in bytes."""
-    descriptor, temporary = create(root)
+    path = path_of(root, name)
+    descriptor, temporary = _create(os.path.dirname(path))
     try:
         try:
             write_all(descriptor, parts)
-            size_bytes = os.lseek(descriptor, 0, os.SEEK_CUR)
         finally:
             os.close(descriptor)
-        place(root, temporary, name)
+        os.rename(temporary, path)
     except OSError:
         unlink(temporary)
         raise
-    return size_bytes
+    return sum(map(len, parts))
 
 
 def write_all(descriptor: int, parts: Sequence[bytes | memoryview]) -> None:
@@ -106,6 +118,26 @@ def unlink(path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def remove_leftover(path: str, before: float) -> None:
+    """Remove a file that was last written before then (wall clock) and that no writer holds."""
+    with suppress(OSError):
+        if os.stat(path, follow_symlinks=False).st_mtime < before and not _is_held(path):
+            os.unlink(path)
+            log.info("a file that was never finished is removed: %s", path)
+
+
+def _is_held(path: str) -> bool:
+    """Whether the writer of a file holds its lock; raises OSError."""
+    descriptor = os.open(path, READ_FLAGS)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 class Complaints:

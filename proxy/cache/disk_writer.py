@@ -211,7 +211,7 @@ class _File:
     def add(self, parts: list[bytes], *, is_last: bool = False) -> None:
         """Append content in whole blocks, and keep the rest for the next time."""
         if self.descriptor < 0:
-            self.descriptor, self._path = disk_folder.create(self._root, lock=True)
+            self.descriptor, self._path = disk_folder.create_growing(self._root)
             os.lseek(self.descriptor, self.layout.content_at, os.SEEK_SET)
         data = memoryview(b"".join((self._carry, *parts)))
         stop = len(data) if is_last else len(data) - len(data) % BLOCK_BYTES

@@ -3,31 +3,34 @@
 Runs at every start, after records were lost and for a catalogue that is made anew, beside all other
 work: nginx's cache loader does the same. Only names and sizes are looked at here.
 
-    <folder>/<aa>/<bb>/<name>      name: 32 hexadecimal digits that begin with aabb
+    <folder>/<aa>/<name>      name: 32 hexadecimal digits that begin with aa
+
+Files that were begun and never finished are removed on the way.
 """
 
 import os
 import stat
 from pathlib import Path
 
+from proxy.cache.disk_folder import UNFINISHED, remove_leftover
 from proxy.cache.index import Found, Index, Row
 from proxy.cache.journal import NAME_BYTES
 
-# Folders aa/bb that there can be.
-_FOLDERS = 0x10000
-# What one step does at the most: about 10 ms of either.
-_STEP_FOLDERS = 256
+# Folders aa that there can be.
+_FOLDERS = 0x100
+# After so many files a step is over: about 10 ms, or one folder.
 _STEP_FILES = 1000
 
 
 class Scan:
     """One pass over all folders, a step at a time; `added` and `forgotten` count what was wrong."""
 
-    def __init__(self, folder: Path, index: Index) -> None:
+    def __init__(self, folder: Path, index: Index, leftover_before: float = 0.0) -> None:
+        """What was begun before `leftover_before`, in seconds since the epoch, is a leftover."""
         self._root = str(folder)
         self._index = index
+        self._leftover_before = leftover_before
         self._next = 0
-        self._present: set[str] = set()
         self.added = 0
         self.forgotten = 0
 
@@ -38,18 +41,11 @@ class Scan:
 
     def step(self) -> bool:
         """Look at some folders; True when there are more."""
-        folders = files = 0
+        files = 0
         new: list[Found] = []
         gone: list[Row] = []
-        while not self.is_done and folders < _STEP_FOLDERS and files < _STEP_FILES:
-            prefix = self._next.to_bytes(2, "big")
-            folders += 1
-            if not prefix[1]:
-                self._present = _listed(f"{self._root}/{prefix[:1].hex()}") or set()
-                if not self._present and not self._index.under(prefix[:1], 1):
-                    self._next += 256
-                    continue
-            files += self._compare(prefix, new, gone)
+        while not self.is_done and files < _STEP_FILES:
+            files += self._compare(self._next.to_bytes(1, "big"), new, gone)
             self._next += 1
         if new:
             self._index.add(new)
@@ -61,13 +57,15 @@ class Scan:
 
     def _compare(self, prefix: bytes, new: list[Found], gone: list[Row]) -> int:
         """Find what is wrong with the rows of one folder; return how many files it has."""
-        outer, inner = prefix[:1].hex(), prefix[1:].hex()
-        folder = f"{self._root}/{outer}/{inner}"
+        folder = f"{self._root}/{prefix.hex()}"
         # The rows come first: a file that is put meanwhile is then new, and not taken for lost.
         rows = {row.name: row for row in self._index.under(prefix)}
-        listed = _listed(folder) if inner in self._present else set()
+        listed = _listed(folder)
         if listed is None:
             return 0
+        for text in listed:
+            if text.startswith(UNFINISHED):
+                remove_leftover(f"{folder}/{text}", self._leftover_before)
         names = {name for text in listed if (name := _name_of(text)) and name.startswith(prefix)}
         new += [found for name in names - rows.keys() if (found := _look_at(folder, name))]
         # Renaming a file over another may hide both from a listing for a moment.

@@ -14,7 +14,6 @@ The catalogue proposes and a file's head decides, but for what is least used: a 
 wrong costs misses at the worst. One process at a time does this for a folder: cache_keeper.py.
 """
 
-import fcntl
 import logging
 import os
 import time
@@ -23,7 +22,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from proxy.cache.codec import Head, MarkerHead, Now, entry_of
-from proxy.cache.disk_folder import READ_FLAGS, TEMPORARY, path_of, unlink
+from proxy.cache.disk_folder import TEMPORARY, path_of, remove_leftover, unlink
 from proxy.cache.disk_work import read_head
 from proxy.cache.entry import Entry
 from proxy.cache.folding import Folding
@@ -295,7 +294,7 @@ class _Catalogue:
         self._scan_at = 0.0
 
     def _begin_scan(self) -> None:
-        self._scan = Scan(self._folder, self.index)
+        self._scan = Scan(self._folder, self.index, time.time() - LEFTOVER_S)
 
     def scan_on(self, now: float) -> bool:
         """Go on with the pass over the folders that is due; False when there was none."""
@@ -320,22 +319,7 @@ def sweep(folder: Path, before: float) -> None:
     """Remove files that were last written before then and that no writer holds."""
     with suppress(OSError), os.scandir(folder) as listing:
         for file in listing:
-            with suppress(OSError):
-                if file.stat(follow_symlinks=False).st_mtime < before and not _is_held(file.path):
-                    os.unlink(file.path)
-                    log.info("a file that was never finished is removed: %s", file.path)
-
-
-def _is_held(path: str) -> bool:
-    """Whether the writer of a file holds its lock; raises OSError."""
-    descriptor = os.open(path, READ_FLAGS)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+            remove_leftover(file.path, before)
 
 
 def _described(

@@ -95,4 +95,4 @@ class Place:
             inventory.close()
 
     def files(self) -> int:
-        return len(list(self.folder.glob("??/??/*")))
+        return len(list(self.folder.glob("??/*")))

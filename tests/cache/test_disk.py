@@ -3,15 +3,17 @@
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiofiles.os import wrap
 
 from proxy.cache import disk, disk_reader, disk_work
 from proxy.cache.codec import Head
-from proxy.cache.disk import DiskStore
+from proxy.cache.disk import SLOW_FOR_S, TURN_BYTES, DiskStore
 from proxy.cache.disk_folder import name_of, path_of
 from proxy.cache.disk_reader import DiskBody
 from proxy.cache.entry import Entry
@@ -67,6 +69,40 @@ async def test_what_was_stored_is_found(store: DiskStore, size: int) -> None:
     for name in ("key", "status", "fields", "tags", "purge_seq", "born_at", "fresh_until"):
         assert getattr(found, name) == getattr(one, name)
     assert await look_up(store, b"http://a/?q=2") is None
+
+
+async def test_a_disk_that_is_slow_is_written_to_in_a_thread(
+    store: DiskStore, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, threads, slow_s = disk_work.do_all, [], [1.0, 0.0, 0.0]
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def do_all(*arguments: Any) -> list[int | OSError]:
+        threads.append(threading.current_thread() is threading.main_thread())
+        clocks.monotonic += slow_s.pop(0)
+        loop.call_soon_threadsafe(done.set)
+        return real(*arguments)
+
+    monkeypatch.setattr(disk_work, "do_all", do_all)
+    monkeypatch.setattr(disk, "_do_all", wrap(do_all))
+    for number in range(3):
+        store.put(entry(b"%d" % number, b"x"))
+        await done.wait()
+        done.clear()
+        if number == 1:
+            clocks.monotonic += SLOW_FOR_S
+            await store.flush()
+    assert threads == [True, False, True]
+    for number in range(3):
+        assert await look_up(store, b"%d" % number) is not None
+
+
+async def test_much_at_once_is_written_in_a_thread(
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_work, "do_all", None)
+    assert (await stored(store, entry(b"k", bytes(TURN_BYTES)))).size_bytes == TURN_BYTES
 
 
 async def test_what_is_cached_is_found_without_waiting(store: DiskStore) -> None:

@@ -1,5 +1,6 @@
 """The pass that makes the catalogue agree with the folders."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,14 +21,14 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 
 def make(folder: Path, name: bytes, size: int = 10) -> Path:
-    path = folder / name[:1].hex() / name[1:2].hex() / name.hex()
+    path = folder / name[:1].hex() / name.hex()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(size))
     return path
 
 
-def scan(folder: Path, index: Index) -> Scan:
-    made = Scan(folder, index)
+def scan(folder: Path, index: Index, leftover_before: float = 0.0) -> Scan:
+    made = Scan(folder, index, leftover_before)
     while made.step():
         assert not made.is_done
     assert made.is_done
@@ -60,35 +61,35 @@ def test_only_files_with_a_name_of_ours_count(tmp_path: Path, index: Index) -> N
     assert [row.name for row in index.new(9)] == [ONE]
 
 
-@pytest.mark.parametrize(
-    # Three files; 253 empty folders of folders, and three with 256 folders each.
-    ("limit", "value", "expected"),
-    [("_STEP_FILES", 1, 3), ("_STEP_FOLDERS", 1, 253 + 3 * 256)],
-)
 def test_much_is_looked_at_in_steps(
-    tmp_path: Path,
-    index: Index,
-    monkeypatch: pytest.MonkeyPatch,
-    limit: str,
-    value: int,
-    expected: int,
+    tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_STEP_FOLDERS", 0x10000)
-    monkeypatch.setattr(module, limit, value)
+    monkeypatch.setattr(module, "_STEP_FILES", 1)
     for name in (ONE, TWO, THREE):
         make(tmp_path, name)
     made = Scan(tmp_path, index)
     steps = 1
     while made.step():
         steps += 1
-    assert steps == expected
+    assert steps == 3
     assert made.added == 3
+
+
+def test_what_was_never_finished_is_removed_in_time(tmp_path: Path, index: Index) -> None:
+    folder = make(tmp_path, ONE).parent
+    old, young, other = folder / "new-1", folder / "new-2", folder / "notes"
+    for path in (old, young, other):
+        path.write_bytes(b"x")
+    for path in (old, other):
+        os.utime(path, (1000, 1000))
+    assert scan(tmp_path, index, leftover_before=2000).added == 1
+    assert sorted(folder.iterdir()) == sorted([folder / ONE.hex(), young, other])
 
 
 def test_a_folder_that_cannot_be_read_keeps_its_rows(tmp_path: Path, index: Index) -> None:
     index.add([Found(ONE, 5, 5)])
-    make(tmp_path, ONE).parent.rename(tmp_path / "ab" / "other")
-    (tmp_path / "ab" / "ab").write_bytes(b"no folder")
+    make(tmp_path, ONE).parent.rename(tmp_path / "other")
+    (tmp_path / "ab").write_bytes(b"no folder")
     assert scan(tmp_path, index).forgotten == 0
 
 
@@ -104,5 +105,5 @@ def test_a_file_that_a_listing_missed_is_kept(
 def test_a_file_that_goes_while_it_is_looked_at_is_left_out(
     tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_listed", lambda _: {"ab", ONE.hex()})
+    monkeypatch.setattr(module, "_listed", lambda _: {ONE.hex()})
     assert scan(tmp_path, index).added == 0

@@ -70,7 +70,7 @@ def content_of(out: bytes) -> bytes:
 
 
 def empty(folder: Path) -> None:
-    for path in folder.glob("??/??/*"):
+    for path in folder.glob("??/*"):
         path.unlink()
 
 

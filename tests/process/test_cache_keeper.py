@@ -114,7 +114,7 @@ def stats(folder: Path) -> Stats | None:
 
 
 def files(folder: Path) -> int:
-    return len(list(folder.glob("??/??/*")))
+    return len(list(folder.glob("??/*")))
 
 
 def described(folder: Path) -> int:

@@ -74,7 +74,7 @@ def is_hit(message: Message) -> bool:
 
 def cache_files(daemon: Daemon) -> list[Path]:
     """Return the files of entries that have their name, in the folder of the cache."""
-    return sorted((daemon.folder / "var" / "cache").glob("[0-9a-f][0-9a-f]/*/*"))
+    return sorted((daemon.folder / "var" / "cache").glob("[0-9a-f][0-9a-f]/*"))
 
 
 def children(daemon: Daemon, program: str = "") -> list[int]:

@@ -144,7 +144,7 @@ def test_no_flipped_bit_in_a_file_of_an_entry_reaches_a_client(
     with checked_load(origin, daemon.connect, wanted) as load:
         go_on(load, 150)
         for _ in range(100):
-            flip_somewhere(daemon, chosen, "[0-9a-f][0-9a-f]/*/*")
+            flip_somewhere(daemon, chosen, "[0-9a-f][0-9a-f]/*")
             go_on(load, 5)
     assert load.failures == []
     assert load.hits > 100
@@ -162,7 +162,7 @@ def test_no_flipped_bit_anywhere_in_the_folder_brings_back_what_was_purged(
         for _ in range(20):
             target = chosen.choice(wanted)
             load.purge(daemon, target)
-            for pattern in ("*", "*/*", "[0-9a-f][0-9a-f]/*/*"):
+            for pattern in ("*", "tmp/*", "[0-9a-f][0-9a-f]/*"):
                 flip_somewhere(daemon, chosen, pattern)
             go_on(load, 10)
     assert load.failures == []

@@ -374,7 +374,7 @@ def test_purges_are_told(mode: Verdict, said: str, after: str, site: Setting, st
 
 def test_what_cannot_be_read_is_told(site: Setting, store: Store) -> None:
     store()
-    for path in site.folder.glob("*/*/*"):
+    for path in site.folder.glob("*/*"):
         path.write_bytes(b"x" * 500)
     assert lines(told_of(site), "Stored")[0].startswith("the disk cannot be read")
 
