@@ -47,6 +47,8 @@ def run(
         if not allow_root:
             refuse_root(identity)
         _keep_power(identity)
+        if identity is not None:
+            _refuse_closed_paths(config)
         give_logs(config, identity)
         error_log = open_error_log(config)
         sockets = activated_sockets(os.environ)
@@ -66,6 +68,20 @@ def run(
                 logging.getLogger().removeHandler(handler)
                 handler.close()
     return 0
+
+
+def _refuse_closed_paths(config: Config) -> None:
+    """Raise StartError when workers or applications cannot get to what they need to start.
+
+    What they would say of it themselves is that there is no such module.
+    """
+    from proxy.config.check import paths
+    from proxy.config.check_users import runtime_identities
+
+    identities, _ = runtime_identities(config)
+    for finding in paths(config, identities):
+        if finding.level == "error" and finding.key[0] in {"server", "app"}:
+            raise StartError(f"{finding.text}; {finding.fix}")
 
 
 def _keep_power(identity: Identity | None) -> None:

@@ -237,8 +237,11 @@ async def _all(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
         async with asyncio.TaskGroup() as group:
             for start in starts:
                 group.create_task(start)
-    except* StartError as errors:
-        raise _first(errors) from None
+    except BaseExceptionGroup as errors:  # what `except*` raises is a group before Python 3.11.4
+        failed, others = errors.split(StartError)
+        if failed is None or others is not None:
+            raise
+        raise _first(failed) from None
 
 
 def _first(errors: BaseExceptionGroup[StartError]) -> StartError:

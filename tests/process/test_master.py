@@ -1,7 +1,6 @@
 """The whole daemon but the worker: real masters, real applications, real signals."""
 
 import os
-import pwd
 import re
 import signal
 import socket
@@ -26,7 +25,6 @@ threads = 2
 path = "/*"
 to = "timeline"
 """
-SYSTEM_PYTHON = Path("/usr/bin/python3")
 TWO = ONE.replace("workers = 1", "workers = 2").replace("threads = 2", "processes = 2")
 
 
@@ -398,41 +396,6 @@ def test_a_state_folder_too_deep_for_sockets_is_no_hindrance(daemon: Start) -> N
     assert connects(Path(path))
     assert running.end() == 0
     assert not Path(path).parent.exists()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-@pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="needs a Python that every user may run")
-def test_started_as_root_only_the_master_stays_root(daemon: Start, folder: Path) -> None:
-    folder.chmod(0o755)
-    running = daemon(
-        """
-        [server]
-        workers = 1
-        user = "nobody"
-        [[listen]]
-        address = "127.0.0.1:0"
-        [log]
-        access = "access.log"
-        [[route]]
-        path = "/*"
-        files = "."
-        """,
-        str(SYSTEM_PYTHON),
-    )
-    running.wait_until_ready()
-    nobody = pwd.getpwnam("nobody")
-    given = running.ask_worker()
-    assert given["uid"] == nobody.pw_uid
-    assert given["groups"] == [nobody.pw_gid]
-    assert given["home"] == nobody.pw_dir
-    for private in ("var/run/1", "var/tmp", "access.log"):
-        assert (folder / private).stat().st_uid == nobody.pw_uid
-    assert (folder / "var").stat().st_uid == 0
-    status = Path(f"/proc/{given['pid']}/status")
-    if status.exists():
-        held = dict(line.split(":\t") for line in status.read_text().splitlines())
-        assert int(held["CapEff"], 16) == int(held["CapPrm"], 16) == int(held["CapAmb"], 16) == 0
-        assert (held["NoNewPrivs"], held["Umask"]) == ("1", "0022")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -354,6 +354,23 @@ def test_root_by_name_is_refused(folder: Path, program: dict[str, Any], table: s
     assert f'[{table}] user = "root" is root, which none but the master should be' in told
 
 
+def test_a_folder_that_is_closed_to_the_application_is_told(
+    folder: Path, program: dict[str, Any]
+) -> None:
+    folder.chmod(0o700)
+    told = failed_start(folder, DROPPING.replace("{port}", "0"), program)
+    assert f'the user "www-data" cannot enter {folder} (drwx------ root root)' in told
+    assert f"chmod o+x {folder}" in told
+
+
+def test_an_application_that_does_not_start_is_told_without_a_traceback_of_proxyds(
+    folder: Path, program: dict[str, Any]
+) -> None:
+    (folder / "shop.py").write_text("import no_such_thing\n")
+    told = failed_start(folder, DROPPING.replace("{port}", "0"), program)
+    assert "proxyd cannot start: app shop ended at its start: exit code 78" in told
+
+
 @pytest.mark.usefixtures("nobodys")
 def test_who_may_not_bind_is_told_the_ways_that_work(folder: Path, program: dict[str, Any]) -> None:
     allowed = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
