@@ -116,6 +116,7 @@ class Run:
                 f"at a constant rate are {rates.steady:,.0f} per second, the burst "
                 f"{rates.burst:,.0f}. Every stack has one process with {THREADS} threads for "
                 "the application.",
+                *self._broken.values(),
             ],
         )
 
@@ -210,7 +211,11 @@ class Run:
         if skipped:
             return Result(stack=kind.key, outcome="skipped", reason=skipped)
         if kind.key in self._broken:
-            return Result(stack=kind.key, outcome="failed", reason=self._broken[kind.key])
+            return Result(
+                stack=kind.key,
+                outcome="failed",
+                reason=self._broken[kind.key].partition(":\n")[0],
+            )
         return summed(kind.key, self._seen[experiment.key, kind.key])
 
 
@@ -243,6 +248,8 @@ def environment(plan: Plan, folder: Path, key: bytes) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(place for place in places if place),
+        # Each stack runs as whoever started the lab, nginx too.
+        "PROXYD_ALLOW_ROOT": "1",
         # The demo's data, so that the lab leaves the real one alone.
         "TIMELINE_DATABASE": str(folder / "demo" / "timeline.sqlite3"),
         application.APP: plan.target,

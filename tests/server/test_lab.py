@@ -166,10 +166,11 @@ def test_a_stack_that_does_not_start_is_told_with_its_log() -> None:
         key="broken", title="Broken", summary="", layers=["broken", "application"],
         restarts=False, missing=lambda: "", version=lambda: "1", build=build,
     )  # fmt: skip
-    dynamic = found(measured(kind), "dynamic")
+    report = measured(kind)
+    dynamic = found(report, "dynamic")
     assert dynamic.outcome == "failed"
-    assert "broken ended as it started" in dynamic.reason
-    assert "no such port" in dynamic.reason
+    assert dynamic.reason == "broken ended as it started"
+    assert "no such port" in report.notes[-1]
 
 
 @pytest.mark.timeout(TIMEOUT_S)

@@ -18,8 +18,9 @@ class IdleConnections:
     title = "Idle connections"
     question = "Who can afford browsers that keep their connections?"
     picture: Picture = "bars"
-    headline = "per_connection"
+    headline = "held"
     metrics: list[Metric] = [  # noqa: RUF012
+        Metric(key="held", title="Connections that were held", unit="", better="more"),
         Metric(
             key="per_connection",
             title="Memory per idle connection",
@@ -27,7 +28,6 @@ class IdleConnections:
             better="less",
             explanation="what all processes grew by, divided by the connections that were held",
         ),
-        Metric(key="held", title="Connections that were held", unit="", better="more"),
         P50,
         P99,
     ]
