@@ -7,11 +7,13 @@ Both are lists of Strings (RFC 9651): one error anywhere, and the field counts a
 one of an origin; here it is a tag that says so, as tags go by any origin's.
 """
 
+from functools import lru_cache
 from typing import cast
 
 from http_sf import StructuredFieldError, Token, parse
 
 from proxy.message import Fields
+from proxy.rules.cache_control import REMEMBERED, REMEMBERED_BYTES
 from proxy.rules.invalidation import SAFE_METHODS
 
 GROUPS = b"cache-groups"
@@ -42,6 +44,10 @@ def invalidated_tags(
 def _tags(value: bytes | None, origin: bytes) -> tuple[bytes, ...]:
     if value is None:
         return ()
+    return (_read if len(value) > REMEMBERED_BYTES else _known)(value, origin)
+
+
+def _read(value: bytes, origin: bytes) -> tuple[bytes, ...]:
     try:
         members = cast("list[tuple[object, object]]", parse(value, tltype="list"))
     except StructuredFieldError:
@@ -51,6 +57,9 @@ def _tags(value: bytes | None, origin: bytes) -> tuple[bytes, ...]:
         b'group "%b" of %b' % (str(name).encode(), origin)
         for name in dict.fromkeys(names[:MOST_GROUPS])
     )
+
+
+_known = lru_cache(REMEMBERED)(_read)
 
 
 def _is_name(member: object) -> bool:

@@ -122,12 +122,20 @@ def vary_names(fields: Fields, ignore: frozenset[bytes] = frozenset()) -> tuple[
     value = fields.get(b"vary")
     if not value:
         return ()
+    read = _read_vary if len(value) > REMEMBERED_BYTES else _known_vary
+    return read(value, b"vary" in ignore)
+
+
+def _read_vary(value: bytes, ignored: bool) -> tuple[bytes, ...] | None:
     names = {name.strip(b" \t") for name in value.lower().split(b",")} - {b""}
-    if b"vary" in ignore:
+    if ignored:
         return tuple(sorted(names & SECRET))
     if b"*" in names or not all(TOKEN.fullmatch(name) for name in names):
         return None
     return tuple(sorted(names))
+
+
+_known_vary = lru_cache(REMEMBERED)(_read_vary)
 
 
 def variant_names(

@@ -5,12 +5,15 @@ These are Structured Fields (RFC 9651): one error anywhere, and the whole field 
 
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import lru_cache
 from typing import cast
 
 from http_sf import StructuredFieldError, Token, parse
 
 from proxy.message import Fields
 from proxy.rules.cache_control import (
+    REMEMBERED,
+    REMEMBERED_BYTES,
     WITH_FIELD_NAMES,
     WITH_SECONDS,
     Directive,
@@ -44,15 +47,23 @@ def targeted_directives(fields: Fields, targets: tuple[bytes, ...]) -> ResponseD
     """
     for name in targets:
         value = fields.get(name)
-        if value is None:
-            continue
-        try:
-            members = cast("_Members", parse(value, tltype="dictionary"))
-        except StructuredFieldError:
-            continue
-        if members:
-            return interpret(_directives(members), targeted=True)
+        if value is not None:
+            read = _read if len(value) > REMEMBERED_BYTES else _known
+            directives = read(value)
+            if directives is not None:
+                return directives
     return None
+
+
+def _read(value: bytes) -> ResponseDirectives | None:
+    try:
+        members = cast("_Members", parse(value, tltype="dictionary"))
+    except StructuredFieldError:
+        return None
+    return interpret(_directives(members), targeted=True) if members else None
+
+
+_known = lru_cache(REMEMBERED)(_read)
 
 
 def _directives(members: _Members) -> Iterator[Directive]:
