@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from proxy.message import FieldLine, Fields, Request
-from proxy.rules.cache_control import TOKEN, ResponseDirectives
+from proxy.rules.cache_control import REMEMBERED, TOKEN, ResponseDirectives
 from proxy.rules.cache_rule import CacheRule, KeyRule
 from proxy.rules.canonical import canonical_value
 from proxy.rules.cookies import parse_cookies
