@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from math import inf
+from zlib import crc32
 
 import msgspec
 
@@ -45,8 +46,31 @@ def cache_rule(given: RouteCache) -> CacheRule | None:
         else None,
         pass_tags=given.tags_to_client,
     )
+    rule = named(rule)
     overrides = tuple(override(rules, rule) for rules in given.rules)
     return msgspec.structs.replace(rule, overrides=overrides)
+
+
+def named(rule: CacheRule) -> CacheRule:
+    """Return the rule with names of what it says, by which another run tells what has changed."""
+    lifetimes = (
+        rule.default_ttl_s,
+        rule.force_ttl_s,
+        rule.min_ttl_s,
+        rule.max_ttl_s,
+        sorted(rule.status_ttl_s.items()),
+        rule.heuristic_fraction,
+        rule.heuristic_max_s,
+        rule.stale_while_revalidate_s,
+        rule.stale_if_error_s,
+        rule.keep_s,
+    )
+    storing = (sorted(rule.ignore), rule.targets)
+    return msgspec.structs.replace(
+        rule,
+        lifetime_id=crc32(repr(lifetimes).encode()),
+        storing_id=crc32(repr(storing).encode()),
+    )
 
 
 def status_lifetimes(given: dict[str, float]) -> dict[int, float]:
@@ -83,15 +107,15 @@ def override(given: CacheRules, rule: CacheRule) -> Override:
     changes: dict[str, object] = {
         name: value for name, value in written.items() if value is not None
     }
-    named = None if given.status is None else statuses(given.status)
+    meant = None if given.status is None else statuses(given.status)
     lifetime_s = given.default_ttl if given.force_ttl is None else given.force_ttl
-    if named is not None and lifetime_s is not None:
-        changes["status_ttl_s"] = rule.status_ttl_s | dict.fromkeys(named, lifetime_s)
+    if meant is not None and lifetime_s is not None:
+        changes["status_ttl_s"] = rule.status_ttl_s | dict.fromkeys(meant, lifetime_s)
     return Override(
-        rule=msgspec.structs.replace(rule, **changes),
+        rule=named(msgspec.structs.replace(rule, **changes)),
         paths=None if given.path is None else paths(given.path),
         hosts=None if given.host is None else hosts(given.host),
-        statuses=named,
+        statuses=meant,
         types=None if given.type is None else media_types(given.type),
     )
 

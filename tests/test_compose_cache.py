@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.compose_cache import cache_rule, paths
+from proxy.compose_cache import cache_rule, named, paths
 from proxy.config.load import parse
 from proxy.config.routes import ToRoute
 from proxy.message import Fields, Request
@@ -38,7 +38,7 @@ def request(
 
 
 def test_a_route_that_says_nothing_has_the_cache_of_the_standard() -> None:
-    assert compiled("") == CacheRule()
+    assert compiled("") == named(CacheRule())
 
 
 def test_a_route_may_have_no_cache() -> None:
@@ -62,18 +62,20 @@ def test_every_lifetime_is_in_the_rule() -> None:
         tags_to_client = true
         """
     )
-    assert rule == CacheRule(
-        default_ttl_s=1,
-        force_ttl_s=2,
-        min_ttl_s=3,
-        max_ttl_s=4,
-        stale_while_revalidate_s=5,
-        stale_if_error_s=6,
-        keep_s=7,
-        largest_bytes=8,
-        slice_bytes=1 << 20,
-        targets=(b"x-cdn", b"cdn-cache-control"),
-        pass_tags=True,
+    assert rule == named(
+        CacheRule(
+            default_ttl_s=1.0,
+            force_ttl_s=2.0,
+            min_ttl_s=3.0,
+            max_ttl_s=4.0,
+            stale_while_revalidate_s=5.0,
+            stale_if_error_s=6.0,
+            keep_s=7.0,
+            largest_bytes=8,
+            slice_bytes=1 << 20,
+            targets=(b"x-cdn", b"cdn-cache-control"),
+            pass_tags=True,
+        )
     )
 
 
@@ -206,3 +208,13 @@ def test_an_override_has_the_rest_of_the_rule_around_it() -> None:
     assert (gone.status_ttl_s[410], gone.keep_s) == (86400, 0)
     assert 410 not in rule.status_ttl_s
     assert not any(override.rule.overrides for override in rule.overrides)
+
+
+def test_rules_are_told_apart_by_what_they_say() -> None:
+    plain = named(CacheRule())
+    assert plain == named(CacheRule())
+    assert named(CacheRule(max_ttl_s=1.0)).lifetime_id != plain.lifetime_id
+    assert named(CacheRule(max_ttl_s=1.0)).storing_id == plain.storing_id
+    ignoring = named(CacheRule(ignore=frozenset((b"vary", b"expires"))))
+    assert ignoring.storing_id != plain.storing_id
+    assert ignoring.lifetime_id == plain.lifetime_id

@@ -53,6 +53,8 @@ class Head(msgspec.Struct, array_like=True, frozen=True, tag=1):
     saved_at: float
     saved_monotonic: float
     boot: bytes
+    lifetime_id: int = 0
+    storing_id: int = 0
 
     def wall(self, monotonic: float) -> float:
         """Return one of its monotonic times in seconds since the epoch, as seen when saved."""
@@ -98,6 +100,8 @@ def encode(entry: Entry, now: Now, size_bytes: int | None = None) -> bytes:
             saved_at=now.wall,
             saved_monotonic=now.monotonic,
             boot=now.boot,
+            lifetime_id=entry.lifetime_id,
+            storing_id=entry.storing_id,
         )
     )
 
@@ -140,6 +144,8 @@ def entry_of(head: Head, body: bytes | StoredBody, now: Now) -> Entry:
         purge_seq=head.purge_seq,
         complete=head.complete,
         ranges=tuple([Span(first, stop) for first, stop in head.ranges]),
+        lifetime_id=head.lifetime_id,
+        storing_id=head.storing_id,
     )
 
 

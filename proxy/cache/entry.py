@@ -56,6 +56,7 @@ class Entry:
         "keep_until",
         "key",
         "last_modified",
+        "lifetime_id",
         "must_revalidate",
         "no_cache",
         "not_modified",
@@ -70,6 +71,7 @@ class Entry:
         "sie_until",
         "size_bytes",
         "status",
+        "storing_id",
         "swr_until",
         "tags",
         "touch_at",
@@ -102,6 +104,8 @@ class Entry:
         purge_seq: int = 0,
         complete: bool = True,
         ranges: tuple[Span, ...] = (),
+        lifetime_id: int = 0,
+        storing_id: int = 0,
     ) -> None:
         self.key = key
         self.variant = variant
@@ -123,6 +127,8 @@ class Entry:
         self.purge_seq = purge_seq
         self.complete = complete
         self.ranges = ranges
+        self.lifetime_id = lifetime_id
+        self.storing_id = storing_id
         self.size_bytes = len(body) if isinstance(body, bytes) else body.size_bytes
         self.hits = 0
         self.touch_at = 0.0

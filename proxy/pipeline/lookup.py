@@ -11,6 +11,7 @@ from proxy.pipeline.fail import error_response
 from proxy.pipeline.fetch import Fetch
 from proxy.pipeline.forward import forward
 from proxy.pipeline.question import Question, question_of
+from proxy.pipeline.refit import refit
 from proxy.pipeline.respond import respond
 from proxy.pipeline.serve import serve, serve_hit
 from proxy.pipeline.sibling import NOT_SHARED, not_shared
@@ -60,7 +61,7 @@ def look(exchange: Exchange, question: Question, cache: Tiered, now: float) -> S
         found = cache.read_now(question.key, question)
         if isinstance(found, Later):
             return Wait(read(exchange, question, cache))
-        if found is None:
+        if found is None or not still_fits(exchange, question, cache, found, now):
             return missed(exchange, question, cache, None)
         held = found
     return decide(exchange, question, cache, held, now)  # type: ignore[arg-type]
@@ -69,9 +70,19 @@ def look(exchange: Exchange, question: Question, cache: Tiered, now: float) -> S
 async def read(exchange: Exchange, question: Question, cache: Tiered) -> Step:
     """Look on the disk, in a thread."""
     entry = await cache.read(question.key, question)
-    if entry is None:
+    if entry is None or not still_fits(exchange, question, cache, entry, exchange.sink.now()):
         return lambda exchange: missed(exchange, question, cache, None)
     return lambda exchange: decide(exchange, question, cache, entry, exchange.sink.now())
+
+
+def still_fits(
+    exchange: Exchange, question: Question, cache: Tiered, entry: Entry, now: float
+) -> bool:
+    """Let what comes from the disk be as the rules of today have it, and remove what may not be."""
+    if refit(entry, exchange.request, question.rule, now):
+        return True
+    cache.remove(entry)
+    return False
 
 
 def decide(

@@ -155,6 +155,8 @@ def set_times(
     entry.keep_until = max(entry.swr_until, entry.sie_until, times.now) + rule.keep_s
     entry.must_revalidate = stale_forbidden(directives) is not None
     entry.no_cache = directives.no_cache
+    entry.lifetime_id = rule.lifetime_id
+    entry.storing_id = rule.storing_id
     return fresh_s, age_s
 
 

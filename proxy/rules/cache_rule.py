@@ -107,7 +107,8 @@ class CacheRule(msgspec.Struct, frozen=True, kw_only=True):
     its own. For `keep_s` past all of its windows an answer stays for validation. `ignore` has names
     of IGNORABLE. `targets` are targeted fields (RFC 9213), the weightiest first. `ignored_cookies`
     matches the names of cookies that do not matter. With `slice_bytes` large answers are kept in
-    slices of that size, 0: whole. `pass_tags`: clients see the tags.
+    slices of that size, 0: whole. `pass_tags`: clients see the tags. Two rules with one
+    `lifetime_id` give the same lifetimes, with one `storing_id` they read answers alike.
     """
 
     default_ttl_s: float | None = None
@@ -130,3 +131,5 @@ class CacheRule(msgspec.Struct, frozen=True, kw_only=True):
     ignored_cookies: re.Pattern[bytes] | None = None
     overrides: tuple[Override, ...] = ()
     pass_tags: bool = False
+    lifetime_id: int = 0
+    storing_id: int = 0

@@ -115,7 +115,7 @@ def explain_lifetime(
     add_windows(step, directives, rule, places)
     if abs(given_s - now_s) > _SAME_S:
         step.add(
-            f"but it has {lasting(given_s)}: it was purged, or stored under other rules",
+            f"but it has {lasting(given_s)}: it was purged, or stale before the rules changed",
             "",
             "warn",
         )

@@ -8,6 +8,7 @@ from proxy.cache.purges import Verdict as Purged
 from proxy.message import Request
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.question import Question, question_of
+from proxy.pipeline.refit import refit
 from proxy.pipeline.store import Judged
 from proxy.rules import cache_status
 from proxy.rules.cache_key import cookies_that_matter, key_query
@@ -78,8 +79,8 @@ def explain_cache(
         return
     found = look_up(setting.folder, question, WorkerSockets(setting.run_folder))
     explain_stored(told, found)
-    chosen = found.chosen
-    if chosen is not None and chosen.purged is not Purged.HARD:
+    chosen = usable(told, exchange.request, question, found.chosen, places)
+    if chosen is not None:
         if in_full:
             explain_fields(told, chosen.entry)
         explain_lifetime(told, chosen.entry, exchange.request, question, places)
@@ -195,6 +196,24 @@ def explain_chosen(step: Step, chosen: Stored, trouble: str) -> None:
         step.tone = "warn"
     if chosen.entry.tags:
         step.add(f"tags: {text(b' '.join(chosen.entry.tags))}", "", "quiet")
+
+
+def usable(
+    told: Explanation, request: Request, question: Question, chosen: Stored | None, places: Places
+) -> Stored | None:
+    """Return what is stored with the lifetimes of today's rules; None when it may not be used."""
+    if chosen is None or chosen.purged is Purged.HARD:
+        return None
+    if refit(chosen.entry, request, question.rule, time.monotonic()):
+        return chosen
+    step = told.steps[-1]
+    step.tone = "warn"
+    step.add(
+        "it was stored under another `ignore` or `targets`, and is not used",
+        places.cache("ignore"),
+        "bad",
+    )
+    return None
 
 
 def explain_fields(told: Explanation, entry: Entry) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tests.process.running import wait_for
 from tests.server.caching import (
     bodies,
+    cache_files,
     clients,
     configuration,
     is_hit,
@@ -17,6 +18,7 @@ from tests.server.caching import (
 )
 from tests.server.daemon import Daemon, serving
 from tests.server.origin import FOR_ALL, NOT_MODIFIED, Answer, Answering, Asked, Origin
+from tests.server.test_reload import proxyd
 
 __all__ = ["origin"]  # a fixture
 
@@ -287,3 +289,25 @@ def check_ranges(cached: Daemon, content: bytes) -> None:
     other = cached.ask("/large", "Range: bytes=0-9", 'If-Range: "other"')
     assert other.status == 200
     assert other.body == content
+
+
+def test_a_reload_applies_the_rules_to_what_is_stored(origin: Origin) -> None:
+    for target in ("/long", "/short"):
+        origin.on(target, saying("Cache-Control: public, max-age=600"))
+    origin.on("/private", saying("Cache-Control: private, max-age=600"))
+    before = 'ignore = ["cache-control"]\nforce_ttl = "10m"'
+    route = '[[route]]\npath = "/{}"\nto = "origin"\n[route.cache]\n{}\n'
+    routes = route.format("private", before)
+    with serving(configuration(origin, routes=routes)) as daemon:
+        for target in ("/long", "/short", "/private"):
+            assert bodies(on_both(daemon, target)) == {b"1"}
+        wait_for(lambda: len(cache_files(daemon)) == 3, "the files")
+        routes = route.format("short", 'max_ttl = "1ms"') + route.format("private", "")
+        text = configuration(origin, routes=routes)
+        (daemon.folder / "proxy.toml").write_text(text)
+        assert proxyd(daemon, "reload").returncode == 0
+        assert "stale for" in proxyd(daemon, "explain", "http://proxyd.test/short").stdout
+        assert bodies(on_both(daemon, "/long")) == {b"1"}
+        assert daemon.ask("/short").body == b"2"
+        assert [daemon.ask("/private").body for _ in range(2)] == [b"2", b"3"]
+        assert daemon.stop() == 0

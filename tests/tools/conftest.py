@@ -87,6 +87,9 @@ def store(site: Setting) -> Store:
         now = clocks()
         born_at = now.monotonic - age_s
         fresh_until = born_at + fresh_s
+        rule = site.parts.site.routes[-1].cache
+        assert rule is not None
+        rule = rule.overrides[0].rule if "/feed/" in key else rule
         entry = Entry(
             key=key.encode(),
             fields=Fields(lines or [(b"Cache-Control", b"public, max-age=60"), (b"ETag", b'"v1"')]),
@@ -100,6 +103,8 @@ def store(site: Setting) -> Store:
                 "swr_until": fresh_until,
                 "sie_until": fresh_until + 3600,
                 "keep_until": 1e9,
+                "lifetime_id": rule.lifetime_id,
+                "storing_id": rule.storing_id,
             }
             | others,
         )

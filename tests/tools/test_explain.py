@@ -268,6 +268,18 @@ def test_a_rule_of_proxy_toml_is_named_with_its_line(site: Setting, store: Store
     assert "then used for 1h when the upstream fails | proxy.toml:28 stale_if_error" in said
 
 
+def test_what_was_read_otherwise_is_not_used(site: Setting, store: Store) -> None:
+    store(storing_id=1)
+    told = told_of(site)
+    assert any("under another `ignore`" in line for line in lines(told, "Stored"))
+    assert "fwd=uri-miss" in outcome(told)
+
+
+def test_lifetimes_are_those_of_the_file_as_it_is(site: Setting, store: Store) -> None:
+    store(URL, (b"Cache-Control", b"public, max-age=60"), fresh_s=600.0, lifetime_id=1)
+    assert "old, fresh for 5" in lines(told_of(site), "Now")[1]  # not of ten minutes
+
+
 def test_an_override_is_named(site: Setting, store: Store) -> None:
     store("http://127.0.0.1:8080/feed/x", fresh_s=10.0)
     said = lines(told_of(site, "http://127.0.0.1:8080/feed/x"), "Lifetime")
