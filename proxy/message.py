@@ -85,6 +85,21 @@ class Consumer(Protocol):
         """Learn that the body will not be completed."""
 
 
+# What `send_file` returns when it cannot send from files, or not from this one.
+NO_FILES = -1
+
+
+class FileConsumer(Consumer, Protocol):
+    """A consumer that may take bytes straight from a file; a source looks whether it has this."""
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Take bytes of an open file without a copy, in the place of `feed`; returns how many.
+
+        It may take less than `count` and pause the source. 0: it has paused the source, or the file
+        ends before `offset`. NO_FILES: use `feed`.
+        """
+
+
 class Source(Protocol):
     """Where a body comes from: pushes into one consumer, which may hold it back.
 

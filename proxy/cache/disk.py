@@ -27,12 +27,13 @@ from proxy.cache.boot import boot_name
 from proxy.cache.codec import MarkerHead, Now
 from proxy.cache.disk_file import Layout
 from proxy.cache.disk_folder import Complaints, name_of, path_of
-from proxy.cache.disk_reader import NOWAIT, DiskBody
+from proxy.cache.disk_reader import DiskBody
 from proxy.cache.disk_work import Drop, Job, Loaded, Mark, Put, Refresh
 from proxy.cache.disk_writer import DiskWriter
 from proxy.cache.entry import Entry
 from proxy.cache.store import LATER, Later, Marker
 from proxy.errors import StoredContentError
+from proxy.page_cache import NOWAIT
 
 log = logging.getLogger("proxyd.cache")
 

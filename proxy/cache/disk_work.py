@@ -15,10 +15,11 @@ import msgspec
 from proxy.cache import codec, disk_file, disk_folder
 from proxy.cache.codec import Head, MarkerHead
 from proxy.cache.disk_file import Layout
-from proxy.cache.disk_reader import NOWAIT, read_into
+from proxy.cache.disk_reader import read_into
 from proxy.cache.memory import MAX_LISTS
 from proxy.cache.store import LATER, Later, Marker
 from proxy.errors import StoredContentError
+from proxy.page_cache import NOWAIT
 
 log = logging.getLogger("proxyd.cache")
 
@@ -140,8 +141,7 @@ def _content(
         view = _more(descriptor, view, stop, flags)
         if flags and len(view) < stop:
             return None
-    blocks = disk_file.checked_content(layout, 0, view[layout.content_at :], size_bytes)
-    return b"".join(blocks)
+    return bytes(disk_file.whole_content(layout, view[layout.content_at :], size_bytes))
 
 
 def _more(descriptor: int, view: memoryview, wanted: int, flags: int) -> memoryview:

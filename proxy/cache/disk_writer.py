@@ -105,8 +105,8 @@ class DiskWriter:
             descriptor = os.dup(self._file.descriptor)
         except OSError as error:
             raise StoredContentError(f"it cannot be read back: {error.strerror}") from None
-        layout, executor = self._file.layout, self._host.executor
-        written = DiskBody("", layout, self.written_bytes, executor, log.warning)
+        file, executor = self._file, self._host.executor
+        written = DiskBody("", file.layout, self.written_bytes, executor, log.warning, file.checks)
         return DiskSource(written, descriptor, [span])
 
     def release(self) -> None:
@@ -204,8 +204,8 @@ class _File:
         self._root = root
         self.descriptor = -1
         self.written = 0  # blocks
+        self.checks = bytearray()  # of all blocks so far; they go behind the content
         self._path = ""
-        self._blocks = 0
         self._carry = b""
 
     def add(self, parts: list[bytes], *, is_last: bool = False) -> None:
@@ -215,15 +215,13 @@ class _File:
             os.lseek(self.descriptor, self.layout.content_at, os.SEEK_SET)
         data = memoryview(b"".join((self._carry, *parts)))
         stop = len(data) if is_last else len(data) - len(data) % BLOCK_BYTES
-        out: list[bytes | memoryview] = []
-        for first in range(0, stop, BLOCK_BYTES):
-            out += disk_file.block(
-                self.layout, self._blocks, data[first : min(stop, first + BLOCK_BYTES)]
-            )
-            self._blocks += 1
-        disk_folder.write_all(self.descriptor, out)
-        if not is_last:  # the last block may be shorter, and is read back from the named file
-            self.written = self._blocks
+        first = len(self.checks) // disk_file.CHECK_BYTES
+        self.checks += disk_file.checks(self.layout, first, data[:stop])
+        disk_folder.write_all(self.descriptor, [data[:stop]])
+        if is_last:  # the last block may be shorter, and is read back when all is committed
+            disk_folder.write_all(self.descriptor, [memoryview(self.checks)])
+        else:
+            self.written = len(self.checks) // disk_file.CHECK_BYTES
         self._carry = bytes(data[stop:])
 
     def finish(self, head: bytes, name: bytes) -> int:

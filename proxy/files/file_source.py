@@ -1,30 +1,30 @@
 """A body that is read from an open file while it goes out, in bounded memory.
 
-One chunk is under way at a time. On Linux it is copied from the page cache without leaving the
-event loop; what is not cached, and every other system, is read in a thread. Each chunk goes out
-only while the file's size and modification time are those that the head was written for, so a
-client may see a broken connection, never bytes of two versions.
+One chunk is under way at a time. On Linux it goes from the page cache to the client without leaving
+the event loop: sent by the kernel to a consumer that takes files, else copied. What is not cached,
+and every other system, is read in a thread. Each chunk goes out only while the file's size and
+modification time are those that the head was written for, so a client sees a broken connection
+when the file is changed. What the kernel sends is the file itself until the client has it: whoever
+writes over a file in place, instead of renaming a new one to its name, may show both.
 """
 
 import asyncio
-import errno
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
+from proxy import page_cache
 from proxy.errors import FileChangedError
 from proxy.files.safe_open import OpenFile
-from proxy.message import Consumer
+from proxy.message import NO_FILES, Consumer
+from proxy.page_cache import LEAST_SEND_BYTES, NOT_IN_CACHE, NOWAIT, SEND_BYTES
 from proxy.rules.ranges import Span
 
-# nginx's sendfile_max_chunk is 2 MiB, its output buffers 32 KiB; from 128 KiB on the cost per byte
-# of a read is flat, and one turn of the loop stays below 100 µs.
+# nginx's output buffers are of 32 KiB; from 128 KiB on the cost per byte of a read is flat, and one
+# turn of the loop stays below 100 µs.
 CHUNK_BYTES: Final = 256 * 1024
-
-NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0) if hasattr(os, "preadv") else 0
-NOT_IN_CACHE = {errno.EAGAIN, errno.EWOULDBLOCK}
 
 
 class Landing(threading.local):
@@ -49,6 +49,7 @@ class FileSource:
         "_pieces",
         "_reading",
         "_scheduled",
+        "_send_file",
         "length",
     )
 
@@ -57,6 +58,7 @@ class FileSource:
         self._file = file
         self._pieces = [piece for piece in reversed(pieces) if _size(piece)]
         self._consumer: Consumer | None = None
+        self._send_file: Callable[[int, int, int], int] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._paused = False
         self._reading = False
@@ -66,6 +68,7 @@ class FileSource:
     def start(self, consumer: Consumer) -> None:
         """Begin to push; the first chunk comes before this returns when it is in the page cache."""
         self._consumer = consumer
+        self._send_file = getattr(consumer, "send_file", None) if self._nowait else None
         self._loop = asyncio.get_running_loop()
         self._push()
 
@@ -107,6 +110,8 @@ class FileSource:
             self._pieces.pop()
             self._feed(consumer, piece)
             return
+        if self._send_file is not None and self._send(consumer, piece, self._send_file):
+            return
         wanted = min(CHUNK_BYTES, piece.stop - piece.first)
         data = self._read_cached(wanted, piece.first) if self._nowait else b""
         if data:
@@ -117,6 +122,28 @@ class FileSource:
                 None, _read, self._file.descriptor, wanted, piece.first
             )
             future.add_done_callback(partial(self._on_read, piece))
+
+    def _send(
+        self, consumer: Consumer, span: Span, send_file: Callable[[int, int, int], int]
+    ) -> bool:
+        """Have the consumer take a chunk from the page cache; False when it has to be read."""
+        count = min(SEND_BYTES, span.stop - span.first)
+        descriptor = self._file.descriptor
+        if count < LEAST_SEND_BYTES or not page_cache.holds(descriptor, span.first, count):
+            return False
+        if not self._file.unchanged():
+            self._break(consumer, "a file changed while it was sent")
+            return True
+        sent = send_file(descriptor, span.first, count)
+        if sent > 0:
+            self._count(span, sent)
+            self._go_on(consumer)
+        elif sent == NO_FILES:
+            self._send_file = None
+            return False
+        elif not self._paused:
+            self._break(consumer, "a file became shorter while it was sent")
+        return True
 
     def _read_cached(self, wanted: int, offset: int) -> bytes:
         """Copy from the page cache; empty when a thread has to see to it."""
@@ -149,17 +176,25 @@ class FileSource:
         if not self._file.unchanged():
             self._break(consumer, "a file changed while it was sent")
             return
-        rest = Span(span.first + len(data), span.stop)
-        if _size(rest):
-            self._pieces[-1] = rest
+        self._count(span, len(data))
+        self._feed(consumer, data)
+
+    def _count(self, span: Span, size_bytes: int) -> None:
+        """Count what went out, or is about to, off its span."""
+        start = span.first + size_bytes
+        if start < span.stop:
+            self._pieces[-1] = Span(start, span.stop)
         else:
             self._pieces.pop()
-        self._feed(consumer, data)
 
     def _feed(self, consumer: Consumer, data: bytes) -> None:
         consumer.feed(data)
+        self._go_on(consumer)
+
+    def _go_on(self, consumer: Consumer) -> None:
         if self._pieces:
-            self._schedule()
+            if not self._paused:
+                self._schedule()
         elif self._consumer is consumer:
             self._end(consumer)
 

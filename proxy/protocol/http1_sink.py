@@ -11,7 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.errors import ClientGoneError
-from proxy.message import NO_LENGTH, FieldLine, Fields, Response, Source
+from proxy.message import NO_FILES, NO_LENGTH, FieldLine, Fields, Response, Source
+from proxy.protocol.file_sender import FileSender, can_send
 from proxy.protocol.tunnel import Tunnel
 from proxy.rules.chunked import last_chunk
 
@@ -55,7 +56,7 @@ def encode_head(response: Response, server_line: bytes) -> bytes:
 
 
 class Http1Sink:
-    """Implements `exchange.Sink`, and is the `Consumer` of bodies that stream."""
+    """Implements `exchange.Sink`, and is the `FileConsumer` of bodies that stream."""
 
     __slots__ = (
         "_chunked",
@@ -63,6 +64,7 @@ class Http1Sink:
         "_finished",
         "_mark",
         "_remaining",
+        "_sender",
         "_source",
         "_waiter",
         "began",
@@ -86,6 +88,7 @@ class Http1Sink:
         self._remaining = -1  # bytes of a streamed body that are still to come; -1 unknown
         self._finished: Exception | bool = True  # False while a body streams
         self._source: Source | None = None
+        self._sender: FileSender | None = None  # while a body goes out from files
         self._waiter: asyncio.Future[None] | None = None
 
     def begin(self, exchange: "Exchange") -> None:
@@ -252,6 +255,43 @@ class Http1Sink:
         if self.exchange is not None:
             self.exchange.body_bytes += size
 
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Pass on a piece of the body from a file, as long as it goes out as it is."""
+        transport = self._connection.transport
+        if self._remaining < count or transport.is_closing():
+            return NO_FILES
+        sender = self._sender
+        if sender is None:
+            if not can_send(transport):
+                return NO_FILES
+            connection = self._connection
+            sender = self._sender = FileSender(
+                transport,
+                connection.service.loop,
+                connection.pause_writing,
+                connection.resume_writing,
+            )
+            # From here on the transport says so when it holds something, and when it does no more.
+            transport.set_write_buffer_limits(0)
+        if self.paused:
+            return 0
+        if transport.get_write_buffer_size():
+            return NO_FILES
+        sent = sender.send(descriptor, offset, count)
+        if sent > 0:
+            self._remaining -= sent
+            if self.exchange is not None:
+                self.exchange.body_bytes += sent
+        return sent
+
+    def _drop_sender(self) -> None:
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.close()
+            transport = self._connection.transport
+            if not transport.is_closing():
+                transport.set_write_buffer_limits()
+
     def finish(self, trailers: Fields | None) -> None:
         """The body is complete."""
         if self._remaining > 0:
@@ -271,6 +311,7 @@ class Http1Sink:
         if self._source is not None:
             self._source.cancel()
             self._source = None
+        self._drop_sender()
         transport = self._connection.transport
         self.closing = True
         if self._chunked or self._remaining >= 0:
@@ -281,6 +322,7 @@ class Http1Sink:
 
     def _settle(self, outcome: Exception | bool) -> None:
         self._finished = outcome
+        self._drop_sender()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -306,8 +348,9 @@ class Http1Sink:
             self._source.resume()
 
     def unsent(self) -> int:
-        """Return how many bytes the transport still holds."""
-        return self._connection.transport.get_write_buffer_size()
+        """Return how many bytes the transport still holds; some, while a file's wait for room."""
+        held = self._connection.transport.get_write_buffer_size()
+        return held or (self._sender is not None and self._sender.waiting)
 
     def mark(self) -> None:
         """Remember how much is unsent."""

@@ -19,6 +19,7 @@ from proxy.cache.disk_reader import DiskBody
 from proxy.cache.entry import Entry
 from proxy.cache.store import LATER, Later, Marker
 from proxy.message import Fields
+from proxy.page_cache import NOWAIT
 from tests.cache.conftest import Clocks
 from tests.cache.making import entry
 from tests.cache.taking import Notes, taken
@@ -107,7 +108,7 @@ async def test_much_at_once_is_written_in_a_thread(
 
 async def test_what_is_cached_is_found_without_waiting(store: DiskStore) -> None:
     await stored(store, entry(b"k", bytes(200_000)))
-    assert isinstance(store.read_now(b"k"), Entry if disk_reader.NOWAIT else Later)
+    assert isinstance(store.read_now(b"k"), Entry if NOWAIT else Later)
 
 
 async def test_much_content_is_left_to_a_thread(store: DiskStore) -> None:

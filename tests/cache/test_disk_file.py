@@ -16,10 +16,10 @@ def parsed(data: bytes) -> tuple[bytes, bytes]:
     """Return head and content of a file whose content's length is known."""
     layout = disk_file.parse_prologue(data)
     head = disk_file.newest_slot(data, layout).head
-    content = memoryview(data)[layout.content_at :]
-    blocks = -(-len(content) // disk_file.STRIDE_BYTES)
-    size = len(content) - blocks * disk_file.CHECK_BYTES
-    return head, b"".join(disk_file.checked_content(layout, 0, content, size))
+    rest = memoryview(data)[layout.content_at :]
+    blocks = -(-len(rest) // (BLOCK_BYTES + disk_file.CHECK_BYTES))
+    size = len(rest) - blocks * disk_file.CHECK_BYTES
+    return head, bytes(disk_file.whole_content(layout, rest, size))
 
 
 def made(content: bytes, head: bytes = HEAD, file_id: bytes = ID) -> bytes:
@@ -55,8 +55,8 @@ def test_every_truncation_is_noticed() -> None:
     def parse_cut(data: bytes) -> None:
         layout = disk_file.parse_prologue(data)
         disk_file.newest_slot(data, layout)
-        view = memoryview(data)[layout.content_at :]
-        disk_file.checked_content(layout, 0, view, len(b"content"))
+        rest = memoryview(data)[layout.content_at :]
+        disk_file.whole_content(layout, rest, len(b"content"))
 
     for length in range(len(whole)):
         with pytest.raises(StoredContentError):
@@ -65,11 +65,12 @@ def test_every_truncation_is_noticed() -> None:
 
 def test_a_block_of_another_file_or_place_does_not_match() -> None:
     layout = Layout(ID, 1, 100)
-    data = b"".join(disk_file.block(layout, 3, b"x" * BLOCK_BYTES))
-    assert disk_file.checked_content(layout, 3, memoryview(data), BLOCK_BYTES)
+    content = memoryview(b"x" * BLOCK_BYTES)
+    checks = disk_file.checks(layout, 3, content)
+    disk_file.check(layout, 3, content, checks)
     for other, number in ((layout, 2), (Layout(b"87654321", 1, 100), 3)):
         with pytest.raises(StoredContentError, match=f"block {number}"):
-            disk_file.checked_content(other, number, memoryview(data), BLOCK_BYTES)
+            disk_file.check(other, number, content, checks)
 
 
 def test_the_newest_whole_head_counts() -> None:
@@ -118,4 +119,30 @@ def test_a_length_that_points_out_of_its_slot_is_refused() -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(StoredContentError):
-        disk_file.parse_prologue(data)
+        disk_file.parse_prologue(bytes(data))
+
+
+def test_the_block_that_is_damaged_is_named() -> None:
+    layout = disk_file.fixed_layout(ID, HEAD)
+    content = bytearray(3 * BLOCK_BYTES)
+    checks = disk_file.checks(layout, 0, bytes(content))
+    content[BLOCK_BYTES] ^= 1
+    with pytest.raises(StoredContentError, match="block 1 "):
+        disk_file.check(layout, 0, memoryview(content), checks)
+    with pytest.raises(StoredContentError, match="cut short"):
+        disk_file.check(layout, 0, memoryview(content), checks[:8])
+
+
+def test_blocks_do_not_change_places() -> None:
+    layout = disk_file.fixed_layout(ID, HEAD)
+    one, other = b"1" * BLOCK_BYTES, b"2" * BLOCK_BYTES
+    checks = disk_file.checks(layout, 0, one + other)
+    with pytest.raises(StoredContentError, match="block 0 "):
+        disk_file.check(layout, 0, memoryview(other + one), checks[4:] + checks[:4])
+
+
+def test_a_file_of_the_version_before_is_none_of_ours() -> None:
+    data = bytearray(made(b"content"))
+    data[:4] = b"pxc1"
+    with pytest.raises(StoredContentError, match="another version"):
+        disk_file.parse_prologue(bytes(data))

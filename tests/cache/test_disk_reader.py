@@ -17,6 +17,7 @@ from proxy.cache.disk_folder import name_of, path_of
 from proxy.cache.disk_reader import CHUNK_BLOCKS, DiskBody
 from proxy.errors import StoredContentError
 from proxy.message import Consumer
+from proxy.page_cache import NOWAIT
 from proxy.rules.ranges import Span
 from tests.cache.making import entry
 from tests.cache.taking import Notes, Taker, taken, until
@@ -224,7 +225,7 @@ async def test_content_that_is_gone_is_a_miss_before_the_first_byte(
 async def test_another_file_of_the_same_size_is_a_miss_and_is_not_harmed(store: DiskStore) -> None:
     body = await stored(store)
     await stored(store, CONTENT[::-1])
-    if disk_reader.NOWAIT:
+    if NOWAIT:
         with pytest.raises(StoredContentError):
             body.source()
         await store.flush()
@@ -271,7 +272,7 @@ async def test_damage_in_the_first_chunk_is_a_miss(
 ) -> None:
     body = await stored(store)
     flip(place(store), place(store).stat().st_size // 20)
-    if disk_reader.NOWAIT:
+    if NOWAIT:
         with pytest.raises(StoredContentError, match="block 0"):
             body.source()
         await store.flush()
@@ -313,7 +314,7 @@ async def test_an_error_of_the_disk_ends_the_answer_and_leaves_the_file(
         raise OSError(errno.EIO, "the disk is broken")
 
     monkeypatch.setattr(os, "pread", fail)
-    if disk_reader.NOWAIT:
+    if NOWAIT:
         monkeypatch.setattr(os, "preadv", fail)
         with pytest.raises(StoredContentError, match="the disk is broken"):
             body.source()
