@@ -200,7 +200,7 @@ def summary(config: "Config") -> "Iterator[str]":
     yield f"  workers     {config.server.worker_count()}"
     for name, app in config.app.items():
         size = f"{counted(app.processes, 'process')}, {counted(app.threads, 'thread')} each"
-        yield f"  app         {name}: {app.wsgi} under {app.server}, {size}"
+        yield f"  app         {name}: {app.runs}, {size}"
     for name, upstream in config.upstream.items():
         yield f"  upstream    {name}: {', '.join(map(str, upstream.servers))}"
     for route in config.route:

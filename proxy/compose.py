@@ -83,6 +83,8 @@ class Parts:
                 route.read_timeout_s = given.read_timeout
                 if given.strip_prefix:
                     route.strip_prefix = route.prefix[:-1]
+                elif given.to in config.app:
+                    route.strip_prefix = (config.app[given.to].mount or "").encode()
                 route.body_limit = given.body_limit or config.limits.body
                 route.cache = cache_rule(given.cache)
                 if route.cache is not None:

@@ -4,10 +4,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from proxy.config.applications import (
+    Command,
+    CommandSetting,
+    LivenessSetting,
+    Mount,
+    ReadinessSetting,
+    check_places,
+)
 from proxy.config.kinds import (
     Count,
     Duration,
     Environment,
+    FilePath,
     PositiveSize,
     Table,
     WsgiObject,
@@ -97,17 +106,41 @@ def connections_for_threads(app: dict[str, Any]) -> int:
 
 
 class App(ConnectionOptions):
-    """A WSGI application that proxyd runs and watches.
+    """An application that proxyd runs and watches: `wsgi`, or any other server by `command`.
 
-    The folder of proxy.toml is its working directory and on its import path.
+    The folder of proxy.toml is its working directory and on its import path, unless `directory`
+    says otherwise.
     """
 
-    wsgi: WsgiObject
-    """The application as "module:object", such as "backend.wsgi:app"."""
+    env: Environment = default({})
+    """Environment variables in addition to those that proxyd has. With `command`, {socket} and
+    {port} in them are replaced."""
+
+    command: CommandSetting | None = None
+    """Another server to run in place of `wsgi`, such as `["uvicorn", "--uds", "{socket}",
+    "shop:app"]`, which gets {socket}, the path of a unix socket that only proxyd can reach, or
+    {port}, a free port of 127.0.0.1, also by `env`: `{ PORT = "{port}" }`. It must stay in the
+    foreground. Danger: every user of this machine can connect to a port, and the server believes
+    what they say of themselves; take {socket} where the server knows it."""
+
+    wsgi: WsgiObject | None = default(None)
+    """The application as "module:object", such as "backend.wsgi:app"; or `command`."""
+
+    directory: FilePath | None = None
+    """Its working directory, which is on its import path. Without it the folder of proxy.toml.
+    Precedent: gunicorn `chdir`."""
+
+    venv: FilePath | None = None
+    """The folder of its own virtual environment, such as ".venv", with Waitress (or what `server`
+    says) in it. `command` is looked for there first. Without it, the Python of proxyd."""
 
     server: Literal["waitress", "gevent", "werkzeug"] = "waitress"
     """What runs it: "waitress" has a thread for each request, "gevent" a greenlet; "werkzeug" is
     Flask's server for development, slow and not safe to expose."""
+
+    mount: Mount | None = None
+    """The path below which it lives, such as "/shop": taken off the path, and in SCRIPT_NAME, so
+    that `url_for` is right. Its routes must lie below it. Precedent: uWSGI `mount`."""
 
     processes: Count = 1
     """Processes of the application. More than one needs an application that keeps no state in
@@ -115,11 +148,12 @@ class App(ConnectionOptions):
 
     threads: Count = 8
     """Threads of each process: the requests that it works on at once. An event stream holds one as
-    long as it lasts. Precedent: Waitress `threads` 4, gunicorn 1."""
+    long as it lasts. With `command`, what that server can do at once. Precedent: Waitress `threads`
+    4, gunicorn 1."""
 
     start_timeout: Duration = default("30s")
-    """How long it may take from its start to its first accepted connection; then the start failed.
-    Precedent: systemd `TimeoutStartSec` 90s."""
+    """How long it may take from its start until it is ready; then the start failed. Precedent:
+    systemd `TimeoutStartSec` 90s."""
 
     user: str | None = None
     """Whom the application runs as when proxyd is started as root, in place of `user` of [server]:
@@ -130,8 +164,31 @@ class App(ConnectionOptions):
     group: str | None = None
     """The group that goes with `user`, which it needs; without it, the user's own group."""
 
-    env: Environment = default({})
-    """Environment variables in addition to those that proxyd has."""
+    readiness: ReadinessSetting | None = None
+    """A GET that a process must answer before it gets requests: `{ path = "/ready", interval =
+    "5s", timeout = "2s", rise = 2, fall = 3, statuses = ["2xx", "3xx"], host = "localhost" }`;
+    those are the defaults. Afterwards, `fall` failures in a row keep requests away from it until
+    `rise` successes; when no process is ready, all are used. Without it, any answer to GET / at
+    the start will do. Precedent: Kubernetes `readinessProbe`."""
+
+    liveness: LivenessSetting | None = None
+    """A GET, as in `readiness`, whose failure `fall` times in a row replaces the process by a new
+    one. Danger: it waits for a free thread as every request does, so a busy application may seem
+    dead: be generous with `timeout` and `fall`, and ask for nothing but the process itself.
+    Precedent: Kubernetes `livenessProbe`."""
+
+    max_requests: Count | None = None
+    """Then a process is replaced by a new one, which is ready first, while the old one finishes
+    what it has (for up to `[timeouts] shutdown`); for applications that leak. Each process draws
+    up to a tenth less, so that not all are replaced at once. Precedent: gunicorn `max_requests`
+    and `max_requests_jitter`."""
+
+    max_age: Duration | None = None
+    """The same after this time, less up to a tenth. Precedent: uWSGI `max-worker-lifetime`."""
+
+    max_memory: PositiveSize | None = None
+    """The same when the process and those that it has started use so much memory (RSS), which is
+    looked at every 5s. Precedent: uWSGI `reload-on-rss`."""
 
     max_connections: Count = Field(default_factory=connections_for_threads)
     """Connections of one worker to each process; further requests wait in `queue`. By default
@@ -142,6 +199,46 @@ class App(ConnectionOptions):
     balance: BalanceSetting = default("least_conn")
     """Which process gets a request, as in [upstream.NAME]. While none accepts connections, because
     it restarts or has crashed, requests wait in `queue` for up to `queue_timeout`."""
+
+    @field_validator("command")
+    @classmethod
+    def is_told_where(cls, command: Command | None, info: ValidationInfo) -> Command | None:
+        """Check that a server is told where to listen."""
+        if command is not None:
+            check_places(command, info.data.get("env", {}))
+        return command
+
+    @field_validator("wsgi")
+    @classmethod
+    def is_one_of_two(cls, wsgi: str | None, info: ValidationInfo) -> str | None:
+        """Check that there is something to run, and one thing only."""
+        if "command" in info.data and (wsgi is None) is (info.data["command"] is None):
+            raise ValueError(
+                'is missing; write wsgi = "module:object", or `command` for another server'
+                if wsgi is None
+                else "cannot be there beside `command`; leave one of them out"
+            )
+        return wsgi
+
+    @field_validator("server", "mount")
+    @classmethod
+    def is_for_wsgi(cls, value: str, info: ValidationInfo) -> str:
+        """Check that the servers of others are not told what they do not hear."""
+        if info.data.get("command") is None:
+            return value
+        if info.field_name == "server":
+            raise ValueError("is for `wsgi`; `command` names its server itself")
+        raise ValueError(
+            "is for `wsgi`; the server of `command` has its own way: gunicorn"
+            f' env = {{ SCRIPT_NAME = "{value}" }}, uvicorn "--root-path", "{value}"'
+        )
+
+    @property
+    def runs(self) -> str:
+        """What it runs, in a few words."""
+        if self.command is not None:
+            return self.command.arguments[0]
+        return f"{self.wsgi} under {self.server}"
 
 
 class Upstream(ConnectionOptions):

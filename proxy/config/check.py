@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from proxy.config.access import Identity, Obstacle, Use, as_user, obstacle, user_name
 from proxy.config.backends import App, Upstream
+from proxy.config.check_apps import applications, find_module
 from proxy.config.check_tls import encryption
 from proxy.config.check_upstreams import upstream_encryption
 from proxy.config.check_users import Identities, runtime_identities
@@ -44,7 +44,7 @@ def check(config: Config) -> list[Finding]:
         *upstream_encryption(config),
         *trusting(config),
         *paths(config, identities),
-        *modules(config),
+        *applications(config),
         *dead_routes(config),
         *unused_targets(config),
     ]
@@ -176,9 +176,13 @@ def app_paths(config: Config, name: str) -> Iterator[Need]:
         key: KeyPath = ("app", name, "user")
         yield Need(key=key, path=interpreter, use="execute", what="Python itself")
     key = ("app", name, "wsgi")
-    yield Need(key=key, path=config.folder, use="enter", what="the application's folder")
-    if (module := find_module(app.wsgi, [config.folder])) is not None:
+    folder = app.directory or config.folder
+    yield Need(key=key, path=folder, use="enter", what="the application's folder")
+    if app.wsgi and (module := find_module(app.wsgi, [folder])) is not None:
         yield Need(key=key, path=module, use="read", what="the application's module")
+    if app.venv is not None:
+        key, python = ("app", name, "venv"), app.venv / "bin" / "python"
+        yield Need(key=key, path=python, use="execute", what="the application's Python")
 
 
 def upstream_paths(config: Config) -> Iterator[Need]:
@@ -240,31 +244,6 @@ def explain(
         case "broken":
             return error(key, f"{what}: {path} leads nowhere", "see where its links point: namei")
     return error(key, f"{what}: {path} is {found.kind}", "name another path, or replace it")
-
-
-def modules(config: Config) -> Iterator[Finding]:
-    """Look for the file of each application, without importing anything."""
-    installed = [Path(entry) for entry in sys.path if entry]
-    for name, app in config.app.items():
-        if find_module(app.wsgi, [config.folder, *installed]) is None:
-            module = app.wsgi.partition(":")[0]
-            file = module.replace(".", "/") + ".py"
-            yield warning(
-                ("app", name, "wsgi"),
-                f'the module "{module}" is neither below {config.folder} nor installed',
-                f"look for {config.folder / file}; the part before the colon is a module",
-            )
-
-
-def find_module(wsgi: str, folders: list[Path]) -> Path | None:
-    """Return the file of the module in "module:object", from the first folder that has it."""
-    relative = wsgi.partition(":")[0].replace(".", "/")
-    for folder in folders:
-        for suffix in all_suffixes():
-            for file in (folder / f"{relative}{suffix}", folder / relative / f"__init__{suffix}"):
-                if os.path.exists(file):  # Path.exists raises where a parent is closed
-                    return file
-    return None
 
 
 def dead_routes(config: Config) -> Iterator[Finding]:

@@ -54,11 +54,15 @@ def default(written: object) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What validators must know beside the value: the file, and the names that it defines."""
+    """What validators must know beside the value: the file, and the names that it defines.
+
+    `mounts` has the `mount` of each app that has one.
+    """
 
     source: Source
     apps: frozenset[str]
     targets: frozenset[str]
+    mounts: dict[str, str]
 
 
 class UnknownTargetError(ValueError):

@@ -21,6 +21,7 @@ from proxy.config.kinds import (
     Table,
     TryPath,
     default,
+    reading,
 )
 
 
@@ -107,10 +108,23 @@ class ToRoute(RouteBase):
     """What may be reused of its answers: see [route.cache]. By default what they allow themselves
     (RFC 9111)."""
 
+    @field_validator("to")
+    @classmethod
+    def lies_below_its_mount(cls, to: str, info: ValidationInfo) -> str:
+        """Check that every request of the route is below the `mount` of its app."""
+        mount, path = reading(info).mounts.get(to), info.data.get("path")
+        if mount and path and not within(path.removesuffix("/*"), f"{mount}/*"):
+            raise ValueError(
+                f'"{to}" lives below "{mount}", and "{path}" is elsewhere; write path = "{mount}/*"'
+            )
+        return to
+
     @field_validator("strip_prefix")
     @classmethod
     def has_a_prefix(cls, strip: bool, info: ValidationInfo) -> bool:
         """Check that there is something to strip."""
+        if strip and info.data.get("to") in reading(info).mounts:
+            raise ValueError("is of no use here: the `mount` of the app is taken off already")
         path = info.data.get("path", "/prefix/*")
         if strip and (path == "/*" or not path.endswith("/*")):
             raise ValueError(f'needs a path such as "/prefix/*"; "{path}" has no prefix')

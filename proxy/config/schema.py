@@ -291,7 +291,9 @@ class Config(Table):
             frozenset(table) if isinstance(table := data.get(key), dict) else frozenset()
             for key in ("app", "upstream")
         )
-        reading = Reading(source=source, apps=apps, targets=apps | upstreams)
+        reading = Reading(
+            source=source, apps=apps, targets=apps | upstreams, mounts=read_mounts(data.get("app"))
+        )
         config = cls.model_validate(data, context=reading)
         config._source = source
         return config
@@ -305,6 +307,16 @@ class Config(Table):
     def folder(self) -> Path:
         """The folder of proxy.toml, where relative paths begin."""
         return self._source.file.parent
+
+
+def read_mounts(apps: object) -> dict[str, str]:
+    """Return the `mount` of each app, as it is written."""
+    tables = apps.items() if isinstance(apps, dict) else ()
+    return {
+        name: table["mount"]
+        for name, table in tables
+        if isinstance(table, dict) and isinstance(table.get("mount"), str)
+    }
 
 
 # The tables by the heading that a person writes, in the order of the reference.

@@ -139,12 +139,12 @@ def read_cookie_name(value: object) -> str:
     return value
 
 
-def read_probe(value: object, info: ValidationInfo) -> Probe:
+def read_probe(value: object, info: ValidationInfo, key: str) -> Probe:
     """Return what to ask."""
     if not isinstance(value, dict):
-        raise ValueError(f"must be a table; write probe = {PROBE_FORM}")  # noqa: TRY004
+        raise ValueError(f"must be a table; write {key} = {PROBE_FORM}")  # noqa: TRY004
     if "path" not in value:
-        raise ValueError(f"lacks `path`; write probe = {PROBE_FORM}")
+        raise ValueError(f"lacks `path`; write {key} = {PROBE_FORM}")
     readers: dict[str, Read] = {
         "path": read_probe_path,
         "interval": read_duration,
@@ -254,31 +254,33 @@ BalanceSetting = Annotated[
     ),
 ]
 StickyCookie = Annotated[str, PlainValidator(read_cookie_name), WithJsonSchema(_TEXT)]
-ProbeSetting = Annotated[
-    Probe,
-    PlainValidator(read_probe),
-    WithJsonSchema(
-        _table(
-            ["path"],
-            path={"type": "string", "pattern": "^/"},
-            interval=_DURATION,
-            timeout=_DURATION,
-            rise=_COUNT,
-            fall=_COUNT,
-            statuses={
-                "type": "array",
-                "minItems": 1,
-                "items": {
-                    "anyOf": [
-                        {"type": "integer", "minimum": 100, "maximum": 599},
-                        {"type": "string", "pattern": "^[1-5]xx$"},
-                    ]
-                },
-            },
-            host=_TEXT,
-        )
-    ),
-]
+PROBE_SCHEMA = _table(
+    ["path"],
+    path={"type": "string", "pattern": "^/"},
+    interval=_DURATION,
+    timeout=_DURATION,
+    rise=_COUNT,
+    fall=_COUNT,
+    statuses={
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "anyOf": [
+                {"type": "integer", "minimum": 100, "maximum": 599},
+                {"type": "string", "pattern": "^[1-5]xx$"},
+            ]
+        },
+    },
+    host=_TEXT,
+)
+
+
+def read_upstream_probe(value: object, info: ValidationInfo) -> Probe:
+    """Return what is asked of the servers of an upstream."""
+    return read_probe(value, info, "probe")
+
+
+ProbeSetting = Annotated[Probe, PlainValidator(read_upstream_probe), WithJsonSchema(PROBE_SCHEMA)]
 UpstreamTlsSetting = Annotated[
     UpstreamTls | None,
     PlainValidator(read_upstream_tls),

@@ -56,7 +56,7 @@ def _routes(config: Config) -> list[tuple[str, str, str]]:
             target = f"files in {os.path.relpath(route.files)}"
         elif route.to in config.app:
             app = config.app[route.to]
-            target = f"{route.to}: {app.wsgi} under {app.server}"
+            target = f"{route.to}: {app.runs}"
         else:
             target = f"{route.to}: {', '.join(map(str, config.upstream[route.to].servers))}"
         rows.append(("route", path, target))

@@ -1,77 +1,112 @@
 """One [app.NAME] of proxy.toml: its processes, their sockets, and their output in proxyd's log."""
 
 import asyncio
-import os
-import socket
-import sys
+import logging
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from proxy.config.backends import App
+from proxy.config.schema import Config
 from proxy.observe.logs import relay
-from proxy.process import serve_wsgi
+from proxy.process import app_start, health, serve_wsgi
+from proxy.process.children import Unfit
 from proxy.process.lines import LineSplitter
+from proxy.process.places import Places, serials
 from proxy.process.privileges import Identity
+from proxy.process.recycling import Subject, worn
+from proxy.upstream.address import Address, UnixAddress
 
 _READ_BYTES = 64 * 1024
 # What is repeated to who asked for a reload that failed: a traceback through Flask has room.
 _RECENT_LINES = 100
 _POLL_S = 0.02
+# How often one that is not ready yet is asked again.
+_ASK_S = 0.1
+# Serials in the names of sockets have four digits: of so many processes most have ended.
+_SERIALS = 10_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """One process of an application; `serial` is unique among those of this master."""
+
+    serial: int
+    address: Address
+    began_at: float
+    relay: asyncio.Task[None]
 
 
 class AppProgram:
-    """One process of an application (see children.py)."""
+    """One process of an application, and its successors (see children.py).
 
-    def __init__(
+    Each process listens at an address of its own, so that two can be there at a time; `places`
+    hears of the one that is ready. `index` counts the processes of the application from 0.
+    """
+
+    def __init__(  # noqa: PLR0913
         self,
         name: str,
         app: App,
+        index: int,
         *,
-        title: str,
-        socket_path: Path,
+        sockets_folder: Path,
         folder: Path,
         identity: Identity | None,
+        places: Places,
+        leave_s: float,
         for_others: bool = False,
     ) -> None:
-        self.name = title
-        self.socket_path = socket_path
-        self.start_timeout_s = app.start_timeout
-        self._app = app
+        self.name = f"app {name}" if app.processes == 1 else f"app {name} {index + 1}"
         self.key = name
-        self._folder = folder
+        self.app = app
+        self.index = index
+        self.start_timeout_s = app.start_timeout
+        # What workers call this place; no process listens here.
+        self.socket_path = sockets_folder / f"{name}-{index}.sock"
+        self._folder = app.directory or folder
         self._identity = identity
+        self._places = places
+        self._leave_s = leave_s
         self._for_others = for_others
-        self._relay: asyncio.Task[None] | None = None
+        self._running: dict[Process, Running] = {}
         self.recent_output: deque[str] = deque(maxlen=_RECENT_LINES)
 
+    @property
+    def address(self) -> Address:
+        """Where the process listens that was started last."""
+        return next(reversed(self._running.values())).address
+
     async def spawn(self) -> Process:
-        """Start the server with the application, as the runtime user, in proxy.toml's folder."""
-        app = self._app
-        environment = os.environ | (self._identity.environment() if self._identity else {})
+        """Start the server with the application, as the runtime user, in its folder."""
+        app = self.app
+        serial = next(serials)
+        path = self.socket_path.with_name(f"{self.key}-{self.index}.{serial % _SERIALS}")
+        address = app_start.address_of(app, path)
+        identity = self._identity
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # the folder goes on the import path behind proxyd's own imports
-            "-u",  # what the application prints is in the log at once
-            serve_wsgi.__file__,
-            "--server", app.server,
-            "--socket", str(self.socket_path),
-            "--threads", str(app.threads),
-            "--life-line",
-            *(["--for-others"] if self._for_others else []),
-            *(f"--sendfile={folder}" for folder in app.sendfile.values()),
-            app.wsgi,
+            *app_start.arguments(app, address, for_others=self._for_others),
             cwd=self._folder,
-            env=environment | app.env,
+            env=app_start.environment(app, address, identity.environment() if identity else {}),
             stdin=PIPE,
             stdout=PIPE,
             stderr=STDOUT,
             start_new_session=True,
-            **(self._identity.process_options() if self._identity else {}),
-        )  # fmt: skip
-        if process.stdout is not None:
-            self._relay = asyncio.create_task(self._relay_output(process.stdout))
+            **(identity.process_options() if identity else {}),
+        )
+        self._running[process] = Running(
+            serial=serial,
+            address=address,
+            began_at=asyncio.get_running_loop().time(),
+            relay=asyncio.create_task(
+                self._relay_output(cast("asyncio.StreamReader", process.stdout))
+            ),
+        )
         return process
 
     async def _relay_output(self, stream: asyncio.StreamReader) -> None:
@@ -89,19 +124,60 @@ class AppProgram:
             relay(self.name, text)
 
     async def ready(self, process: Process) -> None:
-        """Return when the socket takes a connection: the application is imported by then."""
-        while not _connects(self.socket_path):  # noqa: ASYNC110 - nothing tells of another's socket
+        """Return when the process answers as it should, and workers know of it."""
+        running = self._running[process]
+        while not await connects(running.address):  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(_POLL_S)
+        probe = self.app.readiness or health.AT_START
+        mount = self.app.mount or ""
+        while await health.complaint(running.address, probe, mount):  # noqa: ASYNC110
+            await asyncio.sleep(min(probe.interval_s, _ASK_S))
+        self._places.move(self.key, self.index, running.serial, running.address)
 
-    async def failing(self, process: Process) -> str:
-        """An application is replaced when it has ended, and not before."""
-        await process.wait()
-        return "it has ended"
+    async def failing(self, process: Process) -> Unfit:
+        """Return why a process must be replaced; until then it says whether it is ready."""
+        running, places = self._running[process], self._places
+        wear = await worn(
+            self.app,
+            Subject(
+                pid=process.pid,
+                address=running.address,
+                began_at=running.began_at,
+                served=lambda: places.served(running.serial),
+                set_up=lambda up: self._set_up(running.serial, up),
+            ),
+        )
+        return Unfit(
+            reason=wear.reason, serves=wear.serves, leave=lambda: self._left(running.serial)
+        )
 
-    async def drained(self) -> None:
+    def _set_up(self, serial: int, up: bool) -> None:
+        if up:
+            log.info("%s is ready again", self.name)
+        else:
+            log.warning("%s is not ready: requests go elsewhere if they can", self.name)
+        self._places.set_up(self.key, self.index, serial, up)
+
+    async def _left(self, serial: int) -> None:
+        try:
+            await self._places.left(serial, self._leave_s)
+        except TimeoutError:
+            log.warning(
+                "%s: what its former process still does is cut off after %g s ([timeouts]"
+                " shutdown)",
+                self.name,
+                self._leave_s,
+            )
+
+    async def drained(self, process: Process) -> None:
         """Return when the output of the ended process is in the log."""
-        if self._relay is not None:
-            await asyncio.shield(self._relay)
+        running = self._running.pop(process, None)
+        if running is None:
+            return
+        self._places.forget(running.serial)
+        if isinstance(running.address, UnixAddress):
+            running.address.path.unlink(missing_ok=True)
+        await asyncio.shield(running.relay)
 
     def advice(self, code: int | None) -> str:
         """Say what to do about an application that did not start."""
@@ -111,42 +187,49 @@ class AppProgram:
                 f"look at its output in the log; if it needs longer, raise start_timeout in {where}"
             )
         if code == serve_wsgi.CANNOT_LOAD:
-            return f'the log says why; correct it, or wsgi = "{self._app.wsgi}" in {where}'
+            key = "command" if self.app.wsgi is None else f'wsgi = "{self.app.wsgi}"'
+            return f"the log says why; correct it, or {key} in {where}"
         return "its output is in the log"
 
 
-def _connects(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True
+async def connects(address: Address) -> bool:
+    """Whether something listens there."""
+    try:
+        if isinstance(address, UnixAddress):
+            _, writer = await asyncio.open_unix_connection(address.path)
+        else:
+            _, writer = await asyncio.open_connection(address.host, address.port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def programs_of(
     name: str,
-    app: App,
+    config: Config,
     *,
-    folder: Path,
     sockets_folder: Path,
     identity: Identity | None,
+    places: Places,
     for_others: bool = False,
 ) -> list[AppProgram]:
     """Return the programs that make up one application, one for each of its processes.
 
     With `for_others`, the workers are another user: `sockets_folder` lets in who may connect.
     """
+    app = config.app[name]
     return [
         AppProgram(
             name,
             app,
-            title=f"app {name}" if app.processes == 1 else f"app {name} {number + 1}",
-            socket_path=sockets_folder / f"{name}-{number}.sock",
-            folder=folder,
+            index,
+            sockets_folder=sockets_folder,
+            folder=config.folder,
             identity=identity,
+            places=places,
+            leave_s=config.timeouts.shutdown,
             for_others=for_others,
         )
-        for number in range(app.processes)
+        for index in range(app.processes)
     ]

@@ -2,7 +2,8 @@
 
         start()              watch()                      stop()
     ──▶ spawned ──▶ ready ──▶ runs ──▶ died ──▶ back-off ──▶ spawned …     ──▶ signal ──▶ killed
-            │                   └──▶ failing ──▶ killed ──▶ back-off …
+            │                   ├──▶ hangs ──▶ killed ──▶ back-off …
+            │                   └──▶ unfit ──▶ back-off ──▶ a successor is ready ──▶ left ──▶ signal
             └──────────▶ StartError (at the start), or logged and tried again (later)
 
 What is run, and what "ready" means, is a `Program`'s business (apps.py, workers.py). Each child
@@ -14,8 +15,10 @@ import logging
 import os
 import signal
 from asyncio.subprocess import Process
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, final
 
 from proxy.errors import StartError
 
@@ -27,7 +30,25 @@ BACKOFF_FORGIVEN_S = 30.0
 KILL_S = 5.0
 DRAIN_S = 1.0
 
+# What a process that nobody uses any more gets for its own way to end.
+LEAVE_S = 5.0
+
 log = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfit:
+    """Why a process that runs must be replaced.
+
+    Without `leave` it hangs, and is killed before another one is started. With it, a successor is
+    ready first; `leave` then returns when nobody uses the former any more, or at a limit of its
+    own. One that still `serves` stays when no successor can be started.
+    """
+
+    reason: str
+    leave: Callable[[], Awaitable[None]] | None = None
+    serves: bool = False
 
 
 class Program(Protocol):
@@ -42,10 +63,10 @@ class Program(Protocol):
     async def ready(self, process: Process) -> None:
         """Return when the process does its work; never when it will not."""
 
-    async def failing(self, process: Process) -> str:
+    async def failing(self, process: Process) -> Unfit:
         """Return why a process that runs must be replaced; never while it need not."""
 
-    async def drained(self) -> None:
+    async def drained(self, process: Process) -> None:
         """Return when all that the ended process wrote is in the log."""
 
     def advice(self, code: int | None) -> str:
@@ -76,6 +97,9 @@ class Child:
         self.program = program
         self.restarts = 0
         self._process: Process | None = None
+        self._starting: Process | None = None
+        self._former: Process | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._began_at = 0.0
 
@@ -90,12 +114,22 @@ class Child:
         """How long ago the process that runs now was started, in seconds."""
         return asyncio.get_running_loop().time() - self._began_at
 
+    @property
+    def pids(self) -> set[int]:
+        """The pids of all its processes, the one that starts and the one that leaves as well."""
+        processes = (self._starting, self._process, self._former)
+        return {each.pid for each in processes if each is not None and each.returncode is None}
+
     async def start(self) -> None:
         """Start the process and wait until it is ready; raises StartError, and then it is gone."""
+        self._process, self._began_at = await self._launch()
+
+    async def _launch(self) -> tuple[Process, float]:
+        """Return a new process that is ready, and when it was started; raises StartError."""
         program = self.program
-        self._began_at = asyncio.get_running_loop().time()
+        began_at = asyncio.get_running_loop().time()
         try:
-            self._process = process = await program.spawn()
+            self._starting = process = await program.spawn()
         except OSError as error:
             raise StartError(f"{program.name} cannot be started: {error}") from error
         ended = asyncio.ensure_future(process.wait())
@@ -106,11 +140,14 @@ class Child:
                 timeout=program.start_timeout_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
+        except asyncio.CancelledError:
+            await self._end(process, signal.SIGKILL, 0)
+            raise
         finally:
             ended.cancel()
             ready.cancel()
         if process.returncode is None and ready.done():
-            return
+            return process, began_at
         code = process.returncode
         await self._end(process, signal.SIGKILL, 0)
         if code is None:
@@ -130,26 +167,35 @@ class Child:
         while True:
             process = self._process
             if process is not None:
-                await self._until_end(process)
+                unfit = await self._until_end(process)
+                if unfit is not None and unfit.leave is not None:
+                    await _ended(process, backoff.after(loop.time() - self._began_at))
+                    if await self._succeed(process, unfit.leave):
+                        continue
+                    if unfit.serves and process.returncode is None:
+                        continue
                 await self._end(process, signal.SIGKILL, 0)
-                code = process.returncode
-                if code is not None:
-                    log.error("%s (pid %d) ended: %s", name, process.pid, reason_of(code))
+                self._tell_end(process)
                 self._process = None
             delay_s = backoff.after(loop.time() - self._began_at)
             log.info("%s starts again in %.1f s", name, delay_s)
             await asyncio.sleep(delay_s)
             self.restarts += 1
+            self._began_at = loop.time()
             try:
                 await self.start()
             except StartError as error:
-                self._process = None
                 log.error("%s", error)  # noqa: TRY400 - its traceback says nothing to a person
             else:
                 log.info("%s runs again (pid %d)", name, self.pid)
 
-    async def _until_end(self, process: Process) -> None:
-        """Return when the process has ended, or must be."""
+    def _tell_end(self, process: Process) -> None:
+        if process.returncode is not None:
+            reason = reason_of(process.returncode)
+            log.error("%s (pid %d) ended: %s", self.program.name, process.pid, reason)
+
+    async def _until_end(self, process: Process) -> Unfit | None:
+        """Return when the process has ended, or must be, and why."""
         ended = asyncio.ensure_future(process.wait())
         failing = asyncio.ensure_future(self.program.failing(process))
         try:
@@ -157,9 +203,38 @@ class Child:
         finally:
             ended.cancel()
             failing.cancel()
+        if process.returncode is not None:
+            return None
+        unfit = failing.result()
+        level = logging.INFO if unfit.serves else logging.ERROR
+        log.log(level, "%s (pid %d) is replaced: %s", self.program.name, process.pid, unfit.reason)
+        return unfit
+
+    async def _succeed(self, process: Process, leave: Callable[[], Awaitable[None]]) -> bool:
+        """Put a successor in the place of a process, which then ends in its own time.
+
+        Returns False, and everything is as before, when none can be started.
+        """
+        if self._leaving is not None:  # never more than two processes beside a starting one
+            await asyncio.wait({self._leaving})
+        try:
+            successor, began_at = await self._launch()
+        except StartError as error:
+            log.error("%s", error)  # noqa: TRY400 - its traceback says nothing to a person
+            return False
+        self.restarts += 1
+        self._process, self._began_at, self._former = successor, began_at, process
+        log.info("%s has a new process (pid %d)", self.program.name, successor.pid)
+        self._leaving = asyncio.create_task(self._retire(process, leave))
+        return True
+
+    async def _retire(self, process: Process, leave: Callable[[], Awaitable[None]]) -> None:
         if process.returncode is None:
-            name = self.program.name
-            log.error("%s (pid %d) is replaced: %s", name, process.pid, failing.result())
+            await leave()
+        else:
+            self._tell_end(process)
+        await self._end(process, signal.SIGTERM, LEAVE_S)
+        self._former = None
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process, if it runs."""
@@ -172,12 +247,13 @@ class Child:
 
         May be called again while it waits, to be less patient.
         """
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait({self._keeper})
-            self._keeper = None
-        if self._process is not None:
-            await self._end(self._process, number, grace_s)
+        for task in (self._keeper, self._leaving):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        self._keeper = self._leaving = None
+        processes = [each for each in (self._process, self._former) if each is not None]
+        await asyncio.gather(*(self._end(process, number, grace_s) for process in processes))
 
     async def _end(self, process: Process, number: signal.Signals, grace_s: float) -> None:
         """End a process and all of its group, and wait until its output is read."""
@@ -194,7 +270,13 @@ class Child:
         if process.stdin is not None:
             process.stdin.close()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.program.drained(), DRAIN_S)
+            await asyncio.wait_for(self.program.drained(process), DRAIN_S)
+
+
+async def _ended(process: Process, limit_s: float) -> None:
+    """Return when a process has ended, at the latest after a time."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), limit_s)
 
 
 def _kill_group(pid: int) -> None:

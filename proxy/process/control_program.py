@@ -16,6 +16,7 @@ from proxy.config.control import Control, parse_token
 from proxy.config.schema import Config
 from proxy.errors import StartError
 from proxy.observe.outlet import STDERR
+from proxy.process.children import Unfit
 from proxy.process.privileges import Identity
 
 # "-P" keeps a proxy.py in the working directory from standing in for this package.
@@ -89,12 +90,12 @@ class ControlProgram:
                 process.stdin.write(json.dumps(self._document).encode() + b"\n")
                 await process.stdin.drain()
 
-    async def failing(self, process: Process) -> str:
+    async def failing(self, process: Process) -> Unfit:
         """Never return: that it does not answer is for who asks it to see."""
-        await asyncio.get_running_loop().create_future()
-        return ""
+        never: asyncio.Future[Unfit] = asyncio.get_running_loop().create_future()
+        return await never
 
-    async def drained(self) -> None:
+    async def drained(self, process: Process) -> None:
         """It writes to the log itself."""
 
     def advice(self, code: int | None) -> str:

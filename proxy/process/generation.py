@@ -29,6 +29,7 @@ from proxy.process.control_program import ControlProgram
 from proxy.process.health import check_health
 from proxy.process.keepers import KeeperProgram
 from proxy.process.listeners import Listeners
+from proxy.process.places import Places
 from proxy.process.privileges import Identity, make_folder, runtime_identity
 from proxy.process.workers import WorkerProgram
 from proxy.protocol.ticket_keys import TicketSecret
@@ -67,6 +68,7 @@ class Generation:
         self.keepers: list[Child] = []
         self._programs: list[AppProgram] = []
         self._worker_programs: list[WorkerProgram] = []
+        self._places = Places()
         self._certificates = Certificates(config, ticket_secret)
         self._watching: asyncio.Task[None] | None = None
         self._folder = folder
@@ -141,10 +143,10 @@ class Generation:
                 folder = self._make_folder_of(own)
             self._programs += apps.programs_of(
                 name,
-                app,
-                folder=config.folder,
+                config,
                 sockets_folder=folder,
                 identity=own or self._identity,
+                places=self._places,
                 for_others=folder != self._folder,
             )
         self.apps = [Child(program) for program in self._programs]
@@ -155,8 +157,8 @@ class Generation:
         async def start(child: Child, program: AppProgram) -> None:
             try:
                 await child.start()
-                if healthy:
-                    await check_health(program.name, program.socket_path)
+                if healthy and program.app.readiness is None:
+                    await check_health(program.name, program.address, program.app.mount or "")
             except StartError:
                 for line in program.recent_output:
                     tell(f"{program.name}: {line}")
@@ -189,6 +191,7 @@ class Generation:
                 listeners=self.listeners.of_worker(number),
                 apps=sockets,
                 siblings=siblings,
+                places=self._places,
                 certificates=self._certificates,
                 identity=self._identity,
             )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from proxy.config.schema import Config
 from proxy.observe.outlet import STDERR
+from proxy.process.children import Unfit
 from proxy.process.privileges import Identity
 
 # "-P" keeps a proxy.py in the working directory from standing in for this package.
@@ -62,12 +63,12 @@ class KeeperProgram:
                 process.stdin.write(json.dumps(self._document).encode() + b"\n")
                 await process.stdin.drain()
 
-    async def failing(self, process: Process) -> str:
+    async def failing(self, process: Process) -> Unfit:
         """Never return: one that waits for a slow disk is best left alone."""
-        await asyncio.get_running_loop().create_future()
-        return ""
+        never: asyncio.Future[Unfit] = asyncio.get_running_loop().create_future()
+        return await never
 
-    async def drained(self) -> None:
+    async def drained(self, process: Process) -> None:
         """Keepers write to the log themselves."""
 
     def advice(self, code: int | None) -> str:

@@ -307,8 +307,8 @@ class Master:
 
     def _pids(self) -> set[int]:
         generations = [self._generation, *self._draining]
-        pids = {child.pid for generation in generations for child in generation.children}
-        return {pid for pid in pids if pid is not None}
+        children = [child for generation in generations for child in generation.children]
+        return set().union(*(child.pids for child in children))
 
     async def upgrade(self, tell: Tell) -> Outcome:
         """Start a new master on the same sockets, and end when it serves.

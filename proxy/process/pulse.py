@@ -2,6 +2,7 @@ r"""What a worker says to the master on its pipe: that it is ready, that it live
 
     worker ──▶ "ready\n"  once, when all is built
            ──▶ "\n"       each BEAT_S, from its event loop
+           ──▶ "app …\n"  about the processes of applications (see places.py)
            ──▶ lines      the stack of each thread, when DUMP_SIGNAL asks for it (faulthandler)
 
 A worker that says nothing for too long hangs: its loop stands still, or it is stopped.
@@ -10,6 +11,7 @@ A worker that says nothing for too long hangs: its loop stands still, or it is s
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 
 from proxy.observe.logs import relay
 from proxy.process.lines import LineSplitter
@@ -19,6 +21,8 @@ BEAT = b"\n"
 BEAT_S = 0.5
 # faulthandler keeps SIGABRT to itself; nothing else of a worker's uses this one.
 DUMP_SIGNAL = signal.SIGUSR2
+# Begins a line about the process of an application, in either direction.
+APP = b"app "
 _READ_BYTES = 64 * 1024
 
 
@@ -33,6 +37,7 @@ class Pulse:
         self._splitter = LineSplitter()
         self._heard_at = self._loop.time()
         self.ready = asyncio.Event()
+        self.on_app: Callable[[bytes], None] = ignore
         self._loop.add_reader(self._end, self._read)
 
     def _read(self) -> None:
@@ -44,6 +49,8 @@ class Pulse:
         for line in self._splitter.feed(data):
             if line == READY.rstrip():
                 self.ready.set()
+            elif line.startswith(APP):
+                self.on_app(line[len(APP) :])
             else:
                 relay(self._name, line.decode("utf-8", "backslashreplace"))
 
@@ -58,3 +65,7 @@ class Pulse:
             self._loop.remove_reader(self._end)
             os.close(self._end)
             self._end = -1
+
+
+def ignore(_: bytes) -> None:
+    """Nobody listens yet."""

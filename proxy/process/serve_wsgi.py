@@ -210,7 +210,10 @@ def serve_waitress(application: Application, listener: socket.socket, threads: i
     """Serve with Waitress: a thread for each request."""
     import logging
 
-    import waitress.server
+    try:
+        import waitress.server
+    except ModuleNotFoundError:
+        _give_up(f"Waitress is not installed here: {sys.executable} -m pip install waitress")
 
     # "Task queue depth": proxyd has a queue of its own in front, with a limit and a time-out.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -245,7 +248,10 @@ def _patch_for_gevent() -> None:
     try:
         from gevent import monkey
     except ModuleNotFoundError:
-        _give_up('gevent is not installed here: pip install gevent, or set server = "waitress"')
+        _give_up(
+            f"gevent is not installed here: {sys.executable} -m pip install gevent, or set"
+            ' server = "waitress"'
+        )
     monkey.patch_all()
 
 
@@ -281,7 +287,10 @@ def serve_werkzeug(application: Application, listener: socket.socket, threads: i
     try:
         from werkzeug import serving
     except ModuleNotFoundError:
-        _give_up('werkzeug is not installed here: pip install werkzeug, or set server = "waitress"')
+        _give_up(
+            f"werkzeug is not installed here: {sys.executable} -m pip install werkzeug, or set"
+            ' server = "waitress"'
+        )
 
     slots = BoundedSemaphore(threads)
 

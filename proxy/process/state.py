@@ -25,7 +25,7 @@ from proxy.process.privileges import Identity, make_folder
 
 PID_FILE = "proxyd.pid"
 METRICS = "metrics"
-# Room for "/9999.99/NAME-9999.sock" below the folder; names have up to 63 characters.
+# Room for "/9999.99/NAME-9999.9999" below the folder; names have up to 63 characters.
 _SOCKET_NAME_BYTES = 5 + 3 + 1 + 63 + 1 + 4 + 5
 _GENERATIONS = 10_000
 

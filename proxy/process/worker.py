@@ -29,7 +29,8 @@ from proxy.config.schema import Config
 from proxy.errors import ProxydError
 from proxy.observe.logs import ErrorLog, configure
 from proxy.process.probes import Probes
-from proxy.process.pulse import BEAT, BEAT_S, DUMP_SIGNAL, READY
+from proxy.process.pulse import APP, BEAT, BEAT_S, DUMP_SIGNAL, READY
+from proxy.process.worker_apps import WorkerApps
 from proxy.process.worker_cache import WorkerCache
 from proxy.process.worker_metrics import PUBLISH_S, WorkerMetrics
 from proxy.process.worker_tls import WorkerTls
@@ -101,6 +102,7 @@ class Worker:
         siblings = [Path(path) for path in document["siblings"]]
         self.cache = WorkerCache(config, self.parts, document["worker"], siblings)
         self.probes = Probes(config, self.parts.groups)
+        self.apps = WorkerApps(config, self.parts.groups, self._say)
         self.metrics = WorkerMetrics(config, self.parts, error_log)
         self.servers: list[asyncio.Server] = []
         self.stopping: asyncio.Future[float] | None = None
@@ -187,6 +189,8 @@ class Worker:
                 self.accepting.set()
             elif line.startswith(TLS):
                 self.tls.take(line[len(TLS) :])
+            elif line.startswith(APP):
+                self.apps.take(line[len(APP) :])
 
     def _stop(self, grace_s: float) -> None:
         if self.stopping is None:
@@ -223,7 +227,7 @@ class Worker:
                 duties.append(self.cache.tick)
                 beat_at = now + BEAT_S
             if now >= publish_at:
-                duties.append(self.metrics.publish)
+                duties += [self.metrics.publish, self.apps.tick]
                 publish_at = now + PUBLISH_S
             for duty in duties:
                 try:

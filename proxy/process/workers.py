@@ -11,6 +11,8 @@ from socket import socket
 
 from proxy.config.schema import Config
 from proxy.process.certificates import Certificates
+from proxy.process.children import Unfit
+from proxy.process.places import Member, Places
 from proxy.process.privileges import Identity
 from proxy.process.pulse import DUMP_SIGNAL, Pulse
 
@@ -32,7 +34,8 @@ class WorkerProgram:
     with the index of their [[listen]]; `apps`, the sockets of each application; `siblings`, on
     which the workers ask one another, by their number; `pulse_fd`, where
     it says READY (see pulse.py); `tls`, a TlsDocument. It accepts once it has read ACCEPT; a line
-    that begins with TLS has the certificates that have changed.
+    that begins with TLS has the certificates that have changed, one that begins with APP where a
+    process of an application is (see places.py).
     """
 
     def __init__(  # noqa: PLR0913
@@ -44,6 +47,7 @@ class WorkerProgram:
         listeners: Sequence[tuple[int, socket]],
         apps: Mapping[str, Sequence[Path]],
         siblings: Sequence[Path],
+        places: Places,
         certificates: Certificates,
         identity: Identity | None,
     ) -> None:
@@ -52,6 +56,8 @@ class WorkerProgram:
         self._command = command
         self._identity = identity
         self._certificates = certificates
+        self._places = places
+        self._member: Member | None = None
         self._heartbeat_s = config.timeouts.heartbeat
         self._descriptors = [sock.fileno() for _, sock in listeners]
         self._pulse: Pulse | None = None
@@ -90,6 +96,7 @@ class WorkerProgram:
         self._say(json.dumps(self._document | {"tls": tls.decode()}).encode() + b"\n")
         if self._pulse is not None:
             await self._pulse.ready.wait()
+            self._member = self._places.join(self._say, self._pulse)
         if tls != self._certificates.encoded:
             self.renew_certificates()
         if self._accepts:
@@ -110,21 +117,26 @@ class WorkerProgram:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.write(line)
 
-    async def failing(self, process: Process) -> str:
+    async def failing(self, process: Process) -> Unfit:
         """Return why a worker that runs must be replaced, its stacks in the log by then."""
         if self._pulse is None:
-            return "it was never started"
+            return Unfit(reason="it was never started")
         await self._pulse.silent(self._heartbeat_s)
         with suppress(ProcessLookupError):
             process.send_signal(DUMP_SIGNAL)
         await asyncio.sleep(_DUMP_S)
-        return f"it has not moved for {self._heartbeat_s:g} s; its stack is in the log"
+        return Unfit(
+            reason=f"it has not moved for {self._heartbeat_s:g} s; its stack is in the log"
+        )
 
-    async def drained(self) -> None:
+    async def drained(self, process: Process) -> None:
         """Workers write to the log themselves."""
         self._forget_pulse()
 
     def _forget_pulse(self) -> None:
+        if self._member is not None:
+            self._places.quit(self._member)
+            self._member = None
         if self._pulse is not None:
             self._pulse.close()
             self._pulse = None

@@ -194,7 +194,7 @@ def explain_upstream(told: Explanation, setting: Setting, route: Route, places: 
     source = places.route("to")
     if name in config.app:
         app = config.app[name]
-        told.step("Upstream", f"app {name}: {app.wsgi} under {app.server}", source)
+        told.step("Upstream", f"app {name}: {app.runs}", source)
         return
     servers = ", ".join(map(str, config.upstream[name].servers))
     told.step("Upstream", f"{name}: {servers}", source)

@@ -79,6 +79,9 @@ class Owner(Protocol):
     def released(self, connection: "UpstreamConnection") -> None:
         """Take an idle connection, which may serve another request."""
 
+    def detached(self, transport: asyncio.BaseTransport) -> None:
+        """Learn that a connection, which is dropped next, has become a tunnel."""
+
     def dropped(self, connection: "UpstreamConnection") -> None:
         """Forget a connection that is closed, or somebody else's."""
 
@@ -240,6 +243,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise UpstreamError(f"{self.name} closed the connection behind its 101")
         self._state = CLOSED
         early, self._early = self._early, b""
+        self._owner.detached(self._transport)
         self._let_go()
         return self._transport, early
 

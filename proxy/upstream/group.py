@@ -1,7 +1,7 @@
 """The servers behind one name of the configuration: a connection to the right one, in its turn."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import msgspec
@@ -327,6 +327,13 @@ class Group:
         """Learn from its probe whether the server at `index` should get requests."""
         self._pools[index].health.probed(up, asyncio.get_running_loop().time())
         self._roster.changed()
+
+    def move(self, index: int, address: Address, left: Callable[[], None]) -> None:
+        """Send what comes from now on to the successor of the process at `index`.
+
+        `left` is called when no request of the former is under way any more.
+        """
+        self._pools[index].move(address, left)
 
     # ── Time, and the end ────────────────────────────────────────────────────────────────────
 

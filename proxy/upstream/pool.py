@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from ssl import SSLContext
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from proxy.errors import UpstreamError, UpstreamTimeoutError
 from proxy.rules.health import Health
-from proxy.upstream.address import TcpAddress
+from proxy.upstream.address import Address, TcpAddress
 from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.dial import Encryption, dial
 from proxy.upstream.options import GroupOptions
@@ -29,29 +30,45 @@ class PoolOwner(Protocol):
         """Learn that a server's health has changed."""
 
 
+class Former(NamedTuple):
+    """The connections to the process before a move that are still busy, and its tunnels."""
+
+    connections: set[UpstreamConnection]
+    tunnels: set[asyncio.BaseTransport]
+    left: Callable[[], None]
+
+
 class Pool:
     """All connections to one server.
 
     Idle ones are a stack: the one used last is the least likely to have been closed, and those at
     the bottom age until the sweep lets them go. `taken` counts the connections, those about to be
     opened included. `failure` is what the last connection failed with, `failures` counts those and
-    the requests without an answer.
+    the requests without an answer, `served` the requests after which a connection could be used
+    again or had to be closed.
+
+    An application's process has successors, each at an address of its own (`move`): what is under
+    way comes to its end where it is, and counts no more.
     """
 
     __slots__ = (
+        "_address",
         "_closed",
         "_connections",
         "_encryption",
+        "_former",
         "_max_connections",
         "_options",
         "_owner",
         "_queue",
         "_resolver",
+        "_tunnels",
         "failure",
         "failures",
         "health",
         "idle",
         "name",
+        "served",
         "server",
         "taken",
     )
@@ -72,8 +89,12 @@ class Pool:
         self.health = Health(options.ejection)
         self.failure = ""
         self.failures = 0
+        self.served = 0
         self.taken = 0
         self.idle: deque[UpstreamConnection] = deque()
+        self._address = address
+        self._former: list[Former] = []
+        self._tunnels: set[asyncio.BaseTransport] = set()
         self._options = options
         self._max_connections = server.max_connections or options.max_connections
         self._owner = owner
@@ -126,14 +147,24 @@ class Pool:
 
     async def _dial(self) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
-        connection = await dial(
-            self.name,
-            self.server.address,
-            self._resolver,
-            lambda: UpstreamConnection(self.name, self, self._options, loop),
-            self._options.connect_timeout_s,
-            self._encryption,
-        )
+        while True:
+            address = self._address
+            try:
+                connection = await dial(
+                    self.name,
+                    address,
+                    self._resolver,
+                    lambda: UpstreamConnection(self.name, self, self._options, loop),
+                    self._options.connect_timeout_s,
+                    self._encryption,
+                )
+            except UpstreamError:
+                if address is self._address:
+                    raise
+                continue
+            if address is self._address:
+                break
+            connection.close()  # it has moved meanwhile
         if connection.closed:
             raise UpstreamError(f"{self.name} closed a connection as soon as it was open")
         self._connections.add(connection)
@@ -141,11 +172,26 @@ class Pool:
             self.accepted()
         return connection
 
+    def move(self, address: Address, left: Callable[[], None]) -> None:
+        """Connect to a successor from now on; `left` is called when nothing of the former is."""
+        self._address = address
+        former = Former(self._connections - {*self.idle}, self._tunnels, left)
+        while self.idle:
+            self.idle[0].close()
+        self.taken -= len(self._connections)
+        self._connections, self._tunnels = set(), set()
+        self.health.succeeded(asyncio.get_running_loop().time())
+        self._former.append(former)
+        self._forget_former()
+        self._owner.changed()
+        self._owner.freed()
+
     # ── From the connections ─────────────────────────────────────────────────────────────────
 
     def released(self, connection: UpstreamConnection) -> None:
         """Take an idle connection back: for who waits, else for who comes."""
-        if self._closed:
+        self.served += 1
+        if self._closed or (self._former and connection not in self._connections):
             connection.close()
         elif not self._queue.tickets or not self._queue.offer(connection):
             self.idle.append(connection)
@@ -155,11 +201,29 @@ class Pool:
     def dropped(self, connection: UpstreamConnection) -> None:
         """Forget a connection and free its place."""
         if connection not in self._connections:
+            self._dropped_of_former(connection)
             return
         self._connections.remove(connection)
         if connection in self.idle:
             self.idle.remove(connection)
+        else:
+            self.served += 1
         self.leave()
+
+    def detached(self, transport: asyncio.BaseTransport) -> None:
+        """Learn that a connection, which is dropped next, has become a tunnel."""
+        self._tunnels.add(transport)
+
+    def _dropped_of_former(self, connection: UpstreamConnection) -> None:
+        for former in self._former:
+            former.connections.discard(connection)
+        self._forget_former()
+
+    def _forget_former(self) -> None:
+        """Let go the processes that nothing is under way to any more."""
+        for former in [each for each in self._former if not (each.connections or each.tunnels)]:
+            self._former.remove(former)
+            former.left()
 
     def answered(self) -> None:
         """Trust the server again."""
@@ -201,7 +265,15 @@ class Pool:
 
     def sweep(self, now: float) -> None:
         """Let go what has waited for too long: idle connections, requests, responses."""
-        for connection in [held for held in self._connections if held.deadline_at <= now]:
+        held = self._connections
+        if self._tunnels:
+            self._tunnels = open_only(self._tunnels)
+        if self._former:
+            held = held.union(*(former.connections for former in self._former))
+            for former in self._former:
+                former.tunnels.intersection_update(open_only(former.tunnels))
+            self._forget_former()
+        for connection in [each for each in held if each.deadline_at <= now]:
             connection.expire(now)
 
     def close(self) -> None:
@@ -213,3 +285,8 @@ class Pool:
         """Close the connections that nobody uses."""
         while self.idle:
             self.idle[0].close()
+
+
+def open_only(tunnels: set[asyncio.BaseTransport]) -> set[asyncio.BaseTransport]:
+    """Return those that nobody has closed."""
+    return {transport for transport in tunnels if not transport.is_closing()}

@@ -29,7 +29,7 @@ def test_the_reference_has_every_key_of_every_table_with_its_default() -> None:
     assert '| `workers` | `"auto"` |' in text
     assert '| `index` | `["index.html"]` |' in text
     assert "| `listing` | `false` |" in text
-    assert "| `wsgi` | *required* |" in text
+    assert "| `path` | *required* |" in text
     assert "| `user` | none |" in text
     assert "| `max_connections` | `10` |" in text
 

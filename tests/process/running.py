@@ -195,6 +195,12 @@ sys.exit(run(load(Path("proxy.toml")), [a for a in sys.argv[1:] if a != "--watch
 """
 
 
+def newest_socket(folder: Path, number: int = 0) -> Path:
+    """Return where the latest process of an application listens."""
+    paths = folder.glob(f"timeline-{number}.*")
+    return max(paths, key=lambda path: int(path.name.split(".")[1]))
+
+
 class Daemon:
     """A real master with the application above and a stand-in for the worker."""
 
@@ -244,7 +250,7 @@ class Daemon:
         return answer
 
     def ask_app(self, number: int = 0) -> UnixConnection:
-        return UnixConnection(self.folder / "var" / "run" / "1" / f"timeline-{number}.sock")
+        return UnixConnection(newest_socket(self.folder / "var" / "run" / "1", number))
 
     def pids(self) -> list[int]:
         """Return the pids that it announced: applications, workers, the master."""

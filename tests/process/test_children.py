@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import StartError
-from proxy.process.children import Backoff, Child, reason_of
+from proxy.process.children import Backoff, Child, Unfit, reason_of
 from tests.process.running import alive, wait_for
 
 
@@ -34,11 +34,11 @@ class Script:
         if not self.said:
             await asyncio.Event().wait()
 
-    async def failing(self, process: Process) -> str:
-        await asyncio.Event().wait()
-        return ""
+    async def failing(self, process: Process) -> Unfit:
+        never: asyncio.Future[Unfit] = asyncio.get_running_loop().create_future()
+        return await never
 
-    async def drained(self) -> None:
+    async def drained(self, process: Process) -> None:
         pass
 
     def advice(self, code: int | None) -> str:

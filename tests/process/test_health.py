@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from proxy.errors import StartError
 from proxy.process import health
 from proxy.process.health import check_health
+from proxy.upstream.address import UnixAddress
 
 
 @asynccontextmanager
@@ -32,7 +34,7 @@ async def answering(path: Path, answer: bytes | None) -> AsyncIterator[None]:
 @pytest.mark.parametrize("status", [b"200 OK", b"302 Found", b"401 Unauthorized", b"404 Not Found"])
 async def test_any_answer_but_a_failure_will_do(short: Path, status: bytes) -> None:
     async with answering(short / "s", b"HTTP/1.1 " + status + b"\r\n\r\n"):
-        await check_health("app a", short / "s")
+        await check_health("app a", UnixAddress(short / "s"))
 
 
 @pytest.mark.parametrize(
@@ -50,12 +52,12 @@ async def test_a_failure_and_silence_are_told(
     short: Path, answer: bytes | None, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if answer is None:
-        monkeypatch.setattr(health, "_ANSWER_S", 0.1)
+        monkeypatch.setattr(health, "AT_RELOAD", replace(health.AT_RELOAD, timeout_s=0.1))
     async with answering(short / "s", answer):
         with pytest.raises(StartError, match=told):
-            await check_health("app a", short / "s")
+            await check_health("app a", UnixAddress(short / "s"))
 
 
 async def test_a_socket_that_is_not_there_is_told(short: Path) -> None:
     with pytest.raises(StartError, match="No such file"):
-        await check_health("app a", short / "s")
+        await check_health("app a", UnixAddress(short / "s"))

@@ -6,6 +6,7 @@ Copied beside the daemon's proxy.toml and served from there by each of the three
 import hashlib
 import os
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,3 +135,44 @@ def open_gate(gate: str) -> str:
 @app.get("/error")
 def error() -> str:
     raise RuntimeError("the secret reason")
+
+
+ill = threading.Event()
+hoard: list[bytes] = []
+
+
+@app.get("/health")
+def health() -> tuple[str, int]:
+    """Well, until this process was told to fall ill."""
+    return ("ill", 503) if ill.is_set() else ("well", 200)
+
+
+@app.post("/fall-ill")
+def fall_ill() -> str:
+    ill.set()
+    return str(os.getpid())
+
+
+@app.get("/ready")
+def ready() -> tuple[str, int]:
+    """Ready unless there is a file "unready" in the working directory."""
+    return ("later", 503) if Path("unready").exists() else ("ready", 200)
+
+
+@app.post("/grow")
+def grow() -> str:
+    """Take 64 MiB and keep them."""
+    hoard.append(b"x" * (64 << 20))
+    return str(os.getpid())
+
+
+@app.route("/slow", methods=["GET", "POST"])
+def slow() -> str:
+    """Take some time."""
+    time.sleep(1.5)
+    return str(os.getpid())
+
+
+@app.post("/echo-pid")
+def echo_pid() -> str:
+    return str(os.getpid())

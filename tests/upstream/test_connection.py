@@ -74,6 +74,9 @@ class FakePool:
     def released(self, connection: UpstreamConnection) -> None:
         self.idle += 1
 
+    def detached(self, transport: asyncio.BaseTransport) -> None:
+        pass
+
     def dropped(self, connection: UpstreamConnection) -> None:
         self.lost += 1
 

@@ -1,0 +1,204 @@
+"""Applications that are asked how they are, recycled, and run by other servers: nothing is lost."""
+
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.process.running import alive, wait_for
+from tests.server.daemon import Daemon
+from tests.server.test_reload import pids
+
+Start = Callable[..., Daemon]
+
+SITE = """
+[[listen]]
+address = "127.0.0.1:0"
+[app.flask]
+{app}
+[[route]]
+path = "/*"
+to = "flask"
+"""
+FLASK = 'wsgi = "application:app"\nthreads = 4\n'
+
+
+def site(lines: str, app: str = FLASK) -> str:
+    return SITE.replace("{app}", app + lines)
+
+
+@dataclass
+class Posts:
+    """What came of requests that proxyd must not repeat."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    pids: set[int] = field(default_factory=set)
+    failures: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def posting(running: Daemon, target: str, clients: int = 4) -> Iterator[Posts]:
+    """Post to one target again and again; the application answers with its pid."""
+    posts = Posts()
+    stopping = threading.Event()
+
+    def post() -> None:
+        try:
+            with running.connect() as wire:
+                while not stopping.wait(0.002):
+                    wire.get(target, method="POST", body=b"x")
+                    message = wire.message()
+                    posts.statuses[message.status] += 1
+                    if message.status == 200:
+                        posts.pids.add(int(message.body))
+        except (OSError, EOFError, AssertionError) as error:
+            posts.failures.append(repr(error))
+
+    threads = [threading.Thread(target=post) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield posts
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("lines", ["max_requests = 40", 'max_age = "1s"'])
+def test_a_process_that_is_recycled_loses_no_request(
+    start: Start, lines: str, workers: int
+) -> None:
+    running = start(site(lines), workers=workers)
+    with posting(running, "/echo-pid") as posts:
+        wait_for(lambda: len(posts.pids) >= 4, "three successors", 60)
+    assert posts.failures == []
+    assert posts.statuses.keys() == {200}
+    assert lines.split(maxsplit=1)[0] in running.log
+    wait_for(lambda: sum(map(alive, posts.pids)) <= 2, "the end of the former processes")
+    assert running.stop() == 0
+    assert not any(map(alive, posts.pids))
+    assert "ERROR" not in running.log
+    running.check_clean()
+
+
+def test_a_request_under_way_is_finished_by_the_process_that_leaves(start: Start) -> None:
+    running = start(site('max_age = "1s"'))
+    with posting(running, "/slow") as posts:
+        wait_for(lambda: len(posts.pids) >= 3, "two successors", 60)
+    assert posts.statuses.keys() == {200}
+    assert posts.failures == []
+
+
+def test_a_process_that_takes_too_much_memory_is_replaced(start: Start) -> None:
+    running = start(site('max_memory = "90MiB"\nreadiness = { path = "/health" }'))
+    with posting(running, "/echo-pid") as posts:
+        first = int(running.ask("/grow", method="POST").body)
+        wait_for(lambda: posts.pids - {first}, "a successor", 60)
+        assert "(max_memory)" in running.log
+    assert posts.statuses.keys() == {200}
+    assert posts.failures == []
+
+
+def test_a_process_that_fails_its_liveness_is_replaced(start: Start) -> None:
+    alive_lines = 'liveness = { path = "/health", interval = "200ms", timeout = "5s", fall = 2 }'
+    running = start(site(alive_lines))
+    with posting(running, "/echo-pid") as posts:
+        first = int(running.ask("/fall-ill", method="POST").body)
+        wait_for(lambda: posts.pids - {first}, "a successor", 60)
+    assert posts.statuses.keys() == {200}
+    assert "it answered GET /health with 503, 2 times (liveness)" in running.log
+    wait_for(lambda: not alive(first), "the end of the one that was ill")
+
+
+def test_a_process_gets_no_request_before_it_is_ready(start: Start) -> None:
+    running = start(site('readiness = { path = "/ready" }'))
+    (first,) = pids(running, "app")
+    unready = running.folder / "unready"
+    unready.touch()
+    os.kill(first, signal.SIGKILL)
+    running.wait_for_log("flask starts again")
+    with running.connect() as wire:
+        wire.get("/echo-pid", method="POST", body=b"x")
+        wire.sock.settimeout(1.5)
+        with pytest.raises(TimeoutError):
+            wire.message()
+        unready.unlink()
+        wire.sock.settimeout(20)
+        assert int(wire.message().body) != first
+
+
+def test_a_process_that_is_not_ready_any_more_is_passed_over(start: Start) -> None:
+    running = start(
+        site('processes = 2\nreadiness = { path = "/health", interval = "100ms", fall = 2 }')
+    )
+    ill = int(running.ask("/fall-ill", method="POST").body)
+    running.wait_for_log("is not ready")
+    with posting(running, "/echo-pid", 1) as posts:
+        wait_for(lambda: posts.statuses[200] >= 20, "answers")
+    assert ill not in posts.pids
+    assert posts.statuses.keys() == {200}
+    assert alive(ill)
+
+
+TINY = """
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = str(os.getpid()).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+    def log_message(self, *_):
+        print("asked", flush=True)
+place = ("127.0.0.1", int(os.environ["AT"]))
+http.server.ThreadingHTTPServer(place, Handler).serve_forever()
+"""
+GUNICORN = (
+    f'venv = "{sys.prefix}"\n'
+    'command = ["gunicorn", "--bind", "unix:{socket}", "--threads", "4", "--keep-alive", "60",'
+    ' "application:app"]\n'
+)
+OWN = f"command = ['{sys.executable}', '-c', '''{TINY}''']\nenv = {{ AT = \"{{port}}\" }}\n"
+
+
+@pytest.mark.parametrize("command", [GUNICORN, OWN], ids=["gunicorn", "port"])
+def test_another_server_is_started_watched_recycled_and_ended(start: Start, command: str) -> None:
+    running = start(site('max_age = "2s"\n', command))
+    (first,) = pids(running, "app")
+    with posting(running, "/echo-pid") as posts:
+        wait_for(lambda: len(posts.pids) >= 3, "two successors", 60)
+    assert posts.failures == []
+    assert posts.statuses.keys() == {200}
+    wait_for(lambda: not alive(first), "the end of the first one")
+    assert "app flask: " in running.log
+    (now,) = pids(running, "app")
+    os.kill(now, signal.SIGKILL)
+    running.wait_for_log("killed by SIGKILL")
+    assert running.ask("/echo-pid", method="POST", body=b"x").status == 200
+    assert running.stop() == 0
+    running.check_clean()
+
+
+def test_another_server_is_told_who_its_client_is(start: Start) -> None:
+    running = start(site("", GUNICORN))
+    answer = running.ask_json("/whoami", "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https")
+    assert (answer["is_secure"], answer["host"]) == (False, "proxyd.test")
+
+
+def test_another_server_does_not_outlive_the_master(start: Start) -> None:
+    running = start(site("", GUNICORN))
+    ended = running.pids
+    running.kill()
+    wait_for(lambda: not any(map(alive, ended)), "the end of every process")
