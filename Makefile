@@ -1,6 +1,7 @@
 # make run    the server and its demo on http://127.0.0.1:8080 (--allow-root: also in a container)
 # make test   the whole test suite
 # make check  format, lint, types and import contracts
+# make stress what a year brings, in half an hour: reloads, deaths, upgrades, mistakes under load
 # make bench  CPU per request beside nginx (needs wrk and nginx)
 # make bench-compare  what got slower since the run before
 
@@ -9,13 +10,16 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test check format bench bench-compare lock wheel clean
+.PHONY: run test stress check format bench bench-compare lock wheel clean
 
 run: $(VENV)/.run
 	@exec $(BIN)/proxyd run --allow-root -c proxy.toml
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+stress: $(VENV)/.dev
+	$(BIN)/python -m pytest --no-cov -m stress -o log_cli=true -o log_cli_level=INFO $(ARGS) tests/server/test_stress.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

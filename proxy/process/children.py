@@ -25,7 +25,9 @@ from proxy.errors import StartError
 # As systemd's RestartSec of 0.1 s; doubled, so that what is broken does not keep the machine busy.
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MOST_S = 10.0
+# Who lived ten times as long as it would now wait costs little: then as after the first death.
 BACKOFF_FORGIVEN_S = 30.0
+BACKOFF_FORGIVEN_TIMES = 10
 # What a process that was killed may take to be gone, and its output to be read to the end.
 KILL_S = 5.0
 DRAIN_S = 1.0
@@ -83,7 +85,7 @@ class Backoff:
 
     def after(self, lived_s: float) -> float:
         """Return the seconds to wait after a process that lived so long."""
-        if lived_s >= BACKOFF_FORGIVEN_S:
+        if lived_s >= min(BACKOFF_FORGIVEN_TIMES * self._next_s, BACKOFF_FORGIVEN_S):
             self._next_s = BACKOFF_FIRST_S
         delay_s = self._next_s
         self._next_s = min(delay_s * 2, BACKOFF_MOST_S)

@@ -107,6 +107,19 @@ def give_bytes(size: int) -> Response:
     return Response(pieces, headers={"Content-Length": str(size)})
 
 
+def made(name: str, size: int) -> bytes:
+    """Return the content that goes by a name: other bytes for each."""
+    return hashlib.shake_256(name.encode()).digest(size)
+
+
+@app.get("/made/<int:size>/<name>")
+def give_made(size: int, name: str) -> Response:
+    """A content that the client can check, fresh for as many seconds as the query says."""
+    fresh = request.args.get("fresh")
+    lifetime = f"public, max-age={fresh}" if fresh else "no-store"
+    return Response(made(name, size), headers={"Cache-Control": lifetime})
+
+
 @app.get("/events/<gate>")
 def events(gate: str) -> Response:
     """An event stream whose second event waits until the gate is opened."""

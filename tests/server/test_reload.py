@@ -1,20 +1,21 @@
 """Reloads, deploys and deaths under constant load: what clients see of them, which is nothing."""
 
-import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 
 from tests.process.running import alive, wait_for
-from tests.server.daemon import PROXYD, Daemon
+from tests.server.daemon import Daemon
 from tests.server.load import Load, load_on
+from tests.server.stress import command, pids, status
 
 Start = Callable[..., Daemon]
+
+# Each of these starts a dozen processes, on a machine that may have much else to do.
+pytestmark = pytest.mark.timeout(300)
 
 SITE = """
 [[listen]]
@@ -30,31 +31,6 @@ path = "/*"
 to = "flask"
 """
 TARGETS = ["/static/page.html", "/pid"]
-
-
-def proxyd(running: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command on the daemon's configuration."""
-    return subprocess.run(
-        [PROXYD, *arguments, "-c", running.folder / "proxy.toml"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def status(running: Daemon) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(proxyd(running, "status", "--json").stdout)
-    return found
-
-
-def pids(running: Daemon, kind: str) -> list[int]:
-    """Return the pids of the processes that serve, of one kind: "worker" or "app"."""
-    return [
-        process["pid"]
-        for process in status(running)["generations"][0]["processes"]
-        if process["name"].startswith(kind) and process["pid"] is not None
-    ]
 
 
 def replaced(running: Daemon, pid: int) -> bool:
@@ -102,7 +78,7 @@ def test_upgrades_under_load_lose_nothing_and_a_failed_one_changes_nothing(start
     running = start(SITE, workers=2)
     first = running.process.pid
     with load_on(running.connect, TARGETS, 1) as load:
-        told = proxyd(running, "upgrade")
+        told = command(running, "upgrade")
         assert told.returncode == 0, told.stderr
         second = status(running)["pid"]
         assert told.stdout == f"a new master serves, pid {second}\n"
@@ -111,7 +87,7 @@ def test_upgrades_under_load_lose_nothing_and_a_failed_one_changes_nothing(start
         source = running.folder / "application.py"
         whole = source.read_text()
         source.write_text("raise SystemExit('broken')\n")
-        refused = proxyd(running, "upgrade")
+        refused = command(running, "upgrade")
         assert refused.returncode == 1
         assert "app flask: the application" in refused.stderr
         assert "the upgrade failed, what runs goes on" in refused.stderr
@@ -120,11 +96,11 @@ def test_upgrades_under_load_lose_nothing_and_a_failed_one_changes_nothing(start
         os.kill(second, signal.SIGUSR2)
         wait_for(lambda: status(running)["pid"] not in {first, second}, "the third master")
         wait_for(lambda: not alive(second), "the end of the second master", 40)
-        assert proxyd(running, "reload").returncode == 0
+        assert command(running, "reload").returncode == 0
     assert load.failures == []
     assert load.repeated == 0
     everybody = [status(running)["pid"], *pids(running, "worker"), *pids(running, "app")]
-    assert proxyd(running, "stop").returncode == 0
+    assert command(running, "stop").returncode == 0
     wait_for(lambda: not any(map(alive, everybody)), "the end of every process")
     running.check_clean()
 
@@ -133,17 +109,16 @@ def only_one_generation(running: Daemon) -> bool:
     return len(status(running)["generations"]) == 1
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_reloads_and_killed_workers_under_load_lose_nothing(start: Start, workers: int) -> None:
     running = start(SITE, workers=workers)
     master = running.process.pid
-    assert proxyd(running, "reload").returncode == 0
+    assert command(running, "reload").returncode == 0
     wait_for(lambda: only_one_generation(running), "the first generation to end")
     held = descriptors(master)
     with load_on(running.connect, TARGETS, 2) as load:
         for number in range(3):
-            told = proxyd(running, "reload")
+            told = command(running, "reload")
             assert told.returncode == 0, told.stderr
             assert told.stdout == f"generation {number + 3} serves\n"
         assert load.repeated == 0
@@ -154,9 +129,9 @@ def test_reloads_and_killed_workers_under_load_lose_nothing(start: Start, worker
         whole = source.read_text()
         source.write_text("raise SystemExit('broken')\n")
         repeated = load.repeated
-        assert proxyd(running, "reload").returncode == 1
+        assert command(running, "reload").returncode == 1
         source.write_text(whole)
-        assert proxyd(running, "reload").returncode == 0
+        assert command(running, "reload").returncode == 0
         assert load.repeated == repeated
     assert load.failures == []
     assert load.answers[200] > 100
@@ -164,7 +139,7 @@ def test_reloads_and_killed_workers_under_load_lose_nothing(start: Start, worker
     assert descriptors(master) == held
     assert len(list((running.folder / "var" / "run").iterdir())) == 1
     everybody = [master, *pids(running, "worker"), *pids(running, "app")]
-    assert proxyd(running, "stop").returncode == 0
+    assert command(running, "stop").returncode == 0
     assert running.process.wait(timeout=20) == 0
     wait_for(lambda: not any(map(alive, everybody)), "the end of every process")
     running.check_clean()
