@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import assert_never
 
@@ -263,7 +263,9 @@ def group_options(config: Config, given: App | Upstream) -> GroupOptions:
         retry_budget_percent=given.retry_budget,
     )
     if isinstance(given, App):
-        return replace(options, managed=True, ejection=APP_EJECTION)
+        # The limit is for what a process gets from all workers, which do not know of each other.
+        share = ceil(given.max_connections / config.server.worker_count())
+        return replace(options, managed=True, ejection=APP_EJECTION, max_connections=share)
     return replace(
         options,
         slow_start_s=given.slow_start or 0,

@@ -191,10 +191,11 @@ class App(ConnectionOptions):
     looked at every 5s. Precedent: uWSGI `reload-on-rss`."""
 
     max_connections: Count = Field(default_factory=connections_for_threads)
-    """Connections of one worker to each process; further requests wait in `queue`. By default
-    `threads` + 2: a thread that becomes free finds its next request waiting, and the others wait
-    where there is a limit, a timeout, and an eye on clients that leave; Waitress has none of these.
-    Precedent: HAProxy `maxconn` of a server."""
+    """Connections to each process, shared out evenly (rounded up) among the workers; further
+    requests wait in `queue`. By default `threads` + 2: a thread that becomes free finds its next
+    request waiting, and the others wait where there is a limit, a timeout, and an eye on clients
+    that leave; Waitress has none of these. With more workers than that, each has one. Precedent:
+    HAProxy `maxconn` of a server."""
 
     balance: BalanceSetting = default("least_conn")
     """Which process gets a request, as in [upstream.NAME]. While none accepts connections, because

@@ -2,18 +2,21 @@
 
 import os
 import signal
+import subprocess
 import sys
+import sysconfig
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from tests.process.running import alive, wait_for
 from tests.server.daemon import Daemon
-from tests.server.test_reload import pids
+from tests.server.test_reload import pids, proxyd
 
 Start = Callable[..., Daemon]
 
@@ -149,12 +152,20 @@ def test_a_process_that_is_not_ready_any_more_is_passed_over(start: Start) -> No
 
 
 TINY = """
-import http.server, os
+import http.server, os, threading, time
+busy = []
+peak = 0
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
+        global peak
+        busy.append(self)
+        peak = max(peak, len(busy))
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = str(os.getpid()).encode()
+        if self.path == "/busy":
+            time.sleep(0.05)
+        body = str(peak if self.path == "/peak" else os.getpid()).encode()
+        busy.remove(self)
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -189,6 +200,54 @@ def test_another_server_is_started_watched_recycled_and_ended(start: Start, comm
     assert running.ask("/echo-pid", method="POST", body=b"x").status == 200
     assert running.stop() == 0
     running.check_clean()
+
+
+@pytest.mark.parametrize(("workers", "most"), [(1, 5), (2, 6)])
+def test_a_process_never_has_more_requests_than_threads_and_a_small_queue(
+    start: Start, workers: int, most: int
+) -> None:
+    running = start(site("threads = 3\n", OWN), workers=workers)
+    with posting(running, "/busy", clients=24) as posts:
+        wait_for(lambda: posts.statuses[200] >= 120, "answers", 60)
+    assert posts.statuses.keys() == {200}
+    assert 3 <= int(running.ask("/peak").body) <= most
+
+
+@pytest.mark.parametrize("server", ["waitress", "gevent", "werkzeug"])
+def test_an_application_knows_the_path_below_which_it_lives(start: Start, server: str) -> None:
+    lines = f'server = "{server}"\nmount = "/shop"\nreadiness = {{ path = "/health" }}'
+    text = site(lines).replace('path = "/*"', 'path = "/shop/*"')
+    running = start(text)
+    forged = ("X-Forwarded-Prefix: /evil", "X_Forwarded_Prefix: /evil", "Script-Name: /evil")
+    for lines_sent in ((), forged):
+        seen = running.ask_json("/shop/whoami", *lines_sent)
+        assert (seen["script_root"], seen["path"]) == ("/shop", "/whoami")
+        assert seen["external"] == "http://proxyd.test/shop/whoami"
+    assert running.ask("/whoami").status == 404
+
+
+def test_an_application_has_its_own_python_and_folder(start: Start, tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (packages,) = venv.glob("lib/python*/site-packages")
+    (packages / "ours.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "here.py").write_text(
+        "import os, sys\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [f'{sys.prefix} {os.getcwd()} {os.environ[\"VIRTUAL_ENV\"]}'.encode()]\n"
+    )
+    running = start(site(f'wsgi = "here:app"\nvenv = "{venv}"\ndirectory = "{folder}"', ""))
+    assert running.ask("/").body.decode() == f"{venv} {folder} {venv}"
+    (packages / "ours.pth").unlink()
+    failed = proxyd(running, "reload")
+    assert failed.returncode == 1
+    assert f"Waitress is not installed here: {venv}/bin/python -m pip install" in failed.stdout + (
+        failed.stderr
+    )
+    assert running.ask("/").status == 200
 
 
 def test_another_server_is_told_who_its_client_is(start: Start) -> None:
