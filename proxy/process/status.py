@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from proxy import __version__
+from proxy.compose import cache_folder, uses_cache
+from proxy.config.schema import Config
 from proxy.process.generation import Generation
 from proxy.process.traffic import show_traffic
 
@@ -25,11 +27,18 @@ def status_of(
         "config": str(current.config.source.file),
         "listeners": current.listeners.urls(),
         "certificates": current.certificates,
+        "cache_folder": _cache_folder(current.config),
         "generations": [
             _generation(current, "serving"),
             *(_generation(generation, "draining") for generation in draining),
         ],
     }
+
+
+def _cache_folder(config: Config) -> str | None:
+    """Return where answers are kept on disk; None when they are not."""
+    on_disk = uses_cache(config) and config.cache.disk
+    return str(cache_folder(config)) if on_disk else None
 
 
 def _generation(generation: Generation, state: str) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """What the numbers of the workers come to, in a few words: for `proxyd status`."""
 
 from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from proxy.cache.inventory import Inventory, InventoryError
 from proxy.observe.metrics import Series
 from proxy.observe.metrics_file import Values, read
 
@@ -19,7 +21,20 @@ def with_traffic(status: dict[str, Any], metrics_folder: Path) -> dict[str, Any]
         values = read(metrics_folder)
     except OSError as error:
         return status | {"traffic_trouble": str(error)}
-    return status | {"traffic": traffic_of(values)}
+    traffic = traffic_of(values)
+    if traffic["cache"] is not None and (folder := status.get("cache_folder")) is not None:
+        traffic["cache"] |= disk_of(Path(folder))
+    return status | {"traffic": traffic}
+
+
+def disk_of(folder: Path) -> dict[str, int]:
+    """Return what a cache has on disk; nothing when its catalogue cannot be read."""
+    try:
+        with closing(Inventory(folder)) as inventory:
+            files, size_bytes = inventory.totals()
+    except InventoryError:
+        return {}
+    return {"disk_files": files, "disk_bytes": size_bytes}
 
 
 def traffic_of(values: Values) -> dict[str, Any]:
@@ -111,5 +126,8 @@ def show_traffic(traffic: dict[str, Any], console: Console) -> None:
             f"cache        {cache['hits']} hits of {asked}{part}, {cache['stored']} stored;"
             f" in memory {cache['memory_entries']} entries, {cache['memory_bytes'] / 2**20:.1f} MiB"
         )
+        if "disk_files" in cache:
+            size_mib = cache["disk_bytes"] / 2**20
+            lines.append(f"               on disk {cache['disk_files']} files, {size_mib:.1f} MiB")
     for line in lines:
         console.print(line, markup=False)

@@ -53,8 +53,16 @@ def newest(folder: Path) -> Path:
 
 def app_sockets(config: Config, run_folder: Path) -> Mapping[str, Sequence[Path]]:
     """Return where the applications of a running daemon listen."""
+    # Those with a user of their own have a folder of their own beside it (process/state.py).
+    folders = [run_folder, *run_folder.parent.glob(f"{run_folder.name}.*")]
+
+    def place(socket: str) -> Path:
+        return next(
+            (one / socket for one in folders if (one / socket).exists()), run_folder / socket
+        )
+
     return {
-        name: [run_folder / f"{name}-{number}.sock" for number in range(app.processes)]
+        name: [place(f"{name}-{number}.sock") for number in range(app.processes)]
         for name, app in config.app.items()
     }
 
