@@ -144,3 +144,85 @@ async def test_a_child_that_dies_is_started_again_until_it_is_stopped() -> None:
     assert child.restarts == 1
     assert not alive(first)
     await child.stop(signal.SIGTERM, 5)
+
+
+class Wearing(Script):
+    """One whose process is unfit when the test says so."""
+
+    def __init__(self, *, serves: bool) -> None:
+        super().__init__("print(1, flush=True); input()")
+        self.unfit = asyncio.Event()
+        self.left = asyncio.Event()
+        self.leaving = asyncio.Event()
+        self.serves = serves
+
+    async def failing(self, process: Process) -> Unfit:
+        await self.unfit.wait()
+        self.unfit.clear()
+        return Unfit(reason="it is worn", leave=self.leave, serves=self.serves)
+
+    async def leave(self) -> None:
+        self.leaving.set()
+        await self.left.wait()
+
+
+async def test_a_worn_process_ends_when_nobody_uses_it_and_its_successor_runs() -> None:
+    program = Wearing(serves=True)
+    child = Child(program)
+    await child.start()
+    child.watch()
+    first = child.pid
+    assert first is not None
+    program.unfit.set()
+    async with asyncio.timeout(20):
+        await program.leaving.wait()
+    assert child.pid != first
+    assert child.pids == {first, child.pid}
+    assert alive(first)
+    program.left.set()
+    async with asyncio.timeout(20):
+        while len(child.pids) == 2:  # noqa: ASYNC110 - another process's doing
+            await asyncio.sleep(0.01)
+    assert not alive(first)
+    await child.stop(signal.SIGTERM, 5)
+
+
+@pytest.mark.parametrize("serves", [True, False])
+async def test_a_process_without_a_successor_stays_only_if_it_serves(serves: bool) -> None:
+    program = Wearing(serves=serves)
+    child = Child(program)
+    await child.start()
+    child.watch()
+    first = child.pid
+    assert first is not None
+    works, program.source = program.source, "raise SystemExit(3)"
+    program.unfit.set()
+    if serves:
+        async with asyncio.timeout(20):
+            while program.unfit.is_set() or program.said:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert child.pid == first
+        program.source = works
+        program.unfit.set()
+        program.left.set()
+    else:
+        await asyncio.to_thread(wait_for, lambda: not alive(first), "its end")
+        program.source = works
+    async with asyncio.timeout(20):
+        while child.pid in {None, first}:  # noqa: ASYNC110 - another process's doing
+            await asyncio.sleep(0.01)
+    await child.stop(signal.SIGTERM, 5)
+
+
+async def test_a_stop_ends_the_process_that_leaves_as_well() -> None:
+    program = Wearing(serves=True)
+    child = Child(program)
+    await child.start()
+    child.watch()
+    program.unfit.set()
+    async with asyncio.timeout(20):
+        await program.leaving.wait()
+    pids = child.pids
+    assert len(pids) == 2
+    await child.stop(signal.SIGTERM, 5)
+    assert not any(map(alive, pids))

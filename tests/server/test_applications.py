@@ -16,7 +16,7 @@ import pytest
 
 from tests.process.running import alive, wait_for
 from tests.server.daemon import Daemon
-from tests.server.test_reload import pids, proxyd
+from tests.server.stress import command, pids
 
 Start = Callable[..., Daemon]
 
@@ -184,9 +184,9 @@ GUNICORN = (
 OWN = f"command = ['{sys.executable}', '-c', '''{TINY}''']\nenv = {{ AT = \"{{port}}\" }}\n"
 
 
-@pytest.mark.parametrize("command", [GUNICORN, OWN], ids=["gunicorn", "port"])
-def test_another_server_is_started_watched_recycled_and_ended(start: Start, command: str) -> None:
-    running = start(site('max_age = "2s"\n', command))
+@pytest.mark.parametrize("server", [GUNICORN, OWN], ids=["gunicorn", "port"])
+def test_another_server_is_started_watched_recycled_and_ended(start: Start, server: str) -> None:
+    running = start(site('max_age = "2s"\n', server))
     (first,) = pids(running, "app")
     with posting(running, "/echo-pid") as posts:
         wait_for(lambda: len(posts.pids) >= 3, "two successors", 60)
@@ -242,7 +242,7 @@ def test_an_application_has_its_own_python_and_folder(start: Start, tmp_path: Pa
     running = start(site(f'wsgi = "here:app"\nvenv = "{venv}"\ndirectory = "{folder}"', ""))
     assert running.ask("/").body.decode() == f"{venv} {folder} {venv}"
     (packages / "ours.pth").unlink()
-    failed = proxyd(running, "reload")
+    failed = command(running, "reload")
     assert failed.returncode == 1
     assert f"Waitress is not installed here: {venv}/bin/python -m pip install" in failed.stdout + (
         failed.stderr
