@@ -333,6 +333,8 @@ def lasting_lines(exchange: Exchange, route: "Route") -> bytes:
         )
     if request.method == b"OPTIONS":
         lines = one_hop_less(lines)
+    if route.read_timeout_s and route.group is not None and route.group.managed:
+        lines = [*lines, (b"X-Proxyd-Read-Timeout", b"%g" % route.read_timeout_s)]
     written = b"".join([b"%b: %b\r\n" % line for line in lines])
     if not peer.trusted and request.method != b"OPTIONS":
         request.fields.written = Written(key, written)

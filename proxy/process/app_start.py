@@ -37,6 +37,7 @@ def arguments(app: App, address: Address, *, for_others: bool) -> list[str]:
         "--server", app.server,
         "--socket", _place(address)["socket"],
         "--threads", str(app.threads),
+        "--read-timeout", str(app.read_timeout),
         "--life-line",
         *(["--for-others"] if for_others else []),
         *(f"--sendfile={folder}" for folder in app.sendfile.values()),

@@ -52,11 +52,17 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--life-line", action="store_true")
     parser.add_argument("--for-others", action="store_true")
     parser.add_argument("--sendfile", action="append", metavar="FOLDER")
+    parser.add_argument("--read-timeout", type=float, metavar="SECONDS")
+    parser.add_argument("--report", type=int, metavar="DESCRIPTOR")
     parser.add_argument("application")
     options = parser.parse_args(arguments)
     faulthandler.enable()
     if options.life_line:
         _hold_life_line(options.socket)
+    watch = None
+    if options.read_timeout:  # before gevent turns threads into greenlets
+        watch = _beside("wsgi_watch").Watch(options.read_timeout, options.report)
+        watch.start()
     if options.server == "gevent":
         _patch_for_gevent()
     sys.path.insert(0, os.getcwd())
@@ -65,6 +71,8 @@ def main(arguments: list[str]) -> None:
         beside = _beside("wsgi_sendfile")
         application = beside.leave_files_to_proxyd(application, options.sendfile)
     application = set_prefix(application)
+    if watch is not None:
+        application = watch.over(application)
     signal.signal(signal.SIGTERM, _end)
     listener = listen(options.socket, for_others=options.for_others)
     try:
@@ -164,6 +172,16 @@ def listen(path: str, *, for_others: bool = False) -> socket.socket:
         os.umask(before)
     listener.listen(_BACKLOG)
     return listener
+
+
+def given_up(connection: socket.socket) -> bool:
+    """Whether proxyd has closed the connection: its client has left while the request waited."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def set_prefix(application: Application) -> Application:
@@ -266,7 +284,10 @@ def serve_gevent(application: Application, listener: socket.socket, threads: int
     class Handler(pywsgi.WSGIHandler):  # type: ignore[misc]
         def handle_one_response(self) -> None:
             with slots:
-                super().handle_one_response()
+                if given_up(self.socket._sock):  # not gevent's own, which would wait
+                    self.close_connection = True
+                else:
+                    super().handle_one_response()
 
     listener.setblocking(False)
     server = pywsgi.WSGIServer(
@@ -297,7 +318,10 @@ def serve_werkzeug(application: Application, listener: socket.socket, threads: i
     class Handler(serving.WSGIRequestHandler):
         def run_wsgi(self) -> None:
             with slots:
-                super().run_wsgi()
+                if given_up(self.connection):
+                    self.close_connection = True
+                else:
+                    super().run_wsgi()
 
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             """Proxyd has the access log."""

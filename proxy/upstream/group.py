@@ -54,6 +54,7 @@ class Group:
         "_sticky_name",
         "_sticky_values",
         "keyed",
+        "managed",
         "name",
     )
 
@@ -66,6 +67,7 @@ class Group:
     ) -> None:
         self.name = name
         self.keyed = bool(options.sticky_cookie) or options.balance.kind == "hash"
+        self.managed = options.managed
         self._options = options
         resolver = resolver or Resolver()
         context = None if options.tls is None else client_context(options.tls)
@@ -170,7 +172,7 @@ class Group:
         except (UpstreamError, UpstreamTimeoutError) as error:
             wish.failed.add(self._pools.index(pool))
             last = self._roster.nobody_left(wish, asyncio.get_running_loop().time())
-            if last and not self._options.managed:
+            if last and not self.managed:
                 raise
             self._queue.unreachable = str(error)
             return None
@@ -185,7 +187,7 @@ class Group:
         if wish.failed and not self._roster.nobody_left(None, now):
             wish.failed.clear()  # all have failed it, so the first may try again
             return True
-        if self._options.managed and self._pools:
+        if self.managed and self._pools:
             wish.failed.clear()
             self._knock()
             return False
@@ -276,7 +278,7 @@ class Group:
         very request, which therefore gets no more than one connection for nothing.
         """
         wish = wish or Wish()
-        managed = self._options.managed
+        managed = self.managed
         stale = isinstance(error, StaleConnectionError) and not (managed and wish.stale)
         elsewhere = (len(self._pools) > 1 or managed) and wish.retries < self._options.retries
         if not may_retry(method, stale, False, body_repeatable, elsewhere=elsewhere):

@@ -57,6 +57,14 @@ def die() -> str:
     return "alive"
 
 
+@app.get("/hold/<name>")
+def hold(name: str) -> str:
+    """Answer when there is a file of that name."""
+    while not Path(name).exists():
+        time.sleep(0.02)
+    return "let go"
+
+
 @app.get("/pid")
 def show_pid() -> str:
     return str(os.getpid())
