@@ -100,6 +100,11 @@ class ConnectionOptions(Table):
     nginx `internal`, Apache `XSendFilePath`."""
 
 
+def half_of_threads(app: dict[str, Any]) -> int:
+    """Return the default of `stuck_threads`, from the fields before it."""
+    return max(1, int(app["threads"]) // 2)
+
+
 def connections_for_threads(app: dict[str, Any]) -> int:
     """Return the default of `max_connections`, from the fields before it."""
     return int(app["threads"]) + 2
@@ -150,6 +155,13 @@ class App(ConnectionOptions):
     """Threads of each process: the requests that it works on at once. An event stream holds one as
     long as it lasts. With `command`, what that server can do at once. Precedent: Waitress `threads`
     4, gunicorn 1."""
+
+    stuck_threads: Count = Field(default_factory=half_of_threads)
+    """How many requests of one process may hang before it is replaced: those that have produced
+    nothing for `read_timeout`, for which their clients have had a 504. The stack of every thread is
+    in the log then. A new process is ready first; the old one finishes what else it has, within
+    `shutdown` of [timeouts]. By default half of `threads`. Without effect with `command`: nobody
+    can look into it. Precedent: gunicorn `timeout`, which replaces at the first."""
 
     start_timeout: Duration = default("30s")
     """How long it may take from its start until it is ready; then the start failed. Precedent:

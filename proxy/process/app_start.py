@@ -25,8 +25,11 @@ def interpreter(app: App) -> str:
     return sys.executable if app.venv is None else str(app.venv / "bin" / "python")
 
 
-def arguments(app: App, address: Address, *, for_others: bool) -> list[str]:
-    """Return what to run; with `for_others`, its group may connect as well."""
+def arguments(app: App, address: Address, *, for_others: bool, report: int) -> list[str]:
+    """Return what to run; with `for_others`, its group may connect as well.
+
+    `report` is the descriptor on which the process tells how many requests hang.
+    """
     if app.command is not None:
         return [sys.executable, "-I", "-S", serve_command.__file__, *_given(app.command, address)]
     return [
@@ -38,6 +41,7 @@ def arguments(app: App, address: Address, *, for_others: bool) -> list[str]:
         "--socket", _place(address)["socket"],
         "--threads", str(app.threads),
         "--read-timeout", str(app.read_timeout),
+        "--report", str(report),
         "--life-line",
         *(["--for-others"] if for_others else []),
         *(f"--sendfile={folder}" for folder in app.sendfile.values()),

@@ -14,6 +14,7 @@ from proxy.config.schema import Config
 from proxy.observe.logs import relay
 from proxy.process import app_start, health, serve_wsgi
 from proxy.process.children import Unfit
+from proxy.process.hanging import Hanging
 from proxy.process.lines import LineSplitter
 from proxy.process.places import Places, serials
 from proxy.process.privileges import Identity
@@ -40,6 +41,7 @@ class Running:
     address: Address
     began_at: float
     relay: asyncio.Task[None]
+    hanging: Hanging
 
 
 class AppProgram:
@@ -89,16 +91,25 @@ class AppProgram:
         path = self.socket_path.with_name(f"{self.key}-{self.index}.{serial % _SERIALS}")
         address = app_start.address_of(app, path)
         identity = self._identity
-        process = await asyncio.create_subprocess_exec(
-            *app_start.arguments(app, address, for_others=self._for_others),
-            cwd=self._folder,
-            env=app_start.environment(app, address, identity.environment() if identity else {}),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=STDOUT,
-            start_new_session=True,
-            **(identity.process_options() if identity else {}),
-        )
+        hanging = Hanging()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *app_start.arguments(
+                    app, address, for_others=self._for_others, report=hanging.descriptor
+                ),
+                cwd=self._folder,
+                env=app_start.environment(app, address, identity.environment() if identity else {}),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=STDOUT,
+                start_new_session=True,
+                pass_fds=() if app.wsgi is None else (hanging.descriptor,),
+                **(identity.process_options() if identity else {}),
+            )
+        except BaseException:
+            hanging.close()
+            raise
+        hanging.started()
         self._running[process] = Running(
             serial=serial,
             address=address,
@@ -106,6 +117,7 @@ class AppProgram:
             relay=asyncio.create_task(
                 self._relay_output(cast("asyncio.StreamReader", process.stdout))
             ),
+            hanging=hanging,
         )
         return process
 
@@ -145,6 +157,7 @@ class AppProgram:
                 began_at=running.began_at,
                 served=lambda: places.served(running.serial),
                 set_up=lambda up: self._set_up(running.serial, up),
+                hanging=running.hanging,
             ),
         )
         return Unfit(
@@ -174,6 +187,7 @@ class AppProgram:
         running = self._running.pop(process, None)
         if running is None:
             return
+        running.hanging.close()
         self._places.forget(running.serial)
         if isinstance(running.address, UnixAddress):
             running.address.path.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
-"""When a process of an application that runs must be replaced: by age, requests, memory, liveness.
+"""When a process of an application that runs must be replaced.
 
-Those that only grew old serve on until a successor is ready; one that does not answer goes in any
-case. Whether a process is to get requests at all (`readiness`) is asked here as well.
+By age, requests, memory, liveness, and requests that hang. Those that only grew old serve on until
+a successor is ready; one that does not answer goes in any case. Whether a process is to get
+requests at all (`readiness`) is asked here as well.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import psutil
 
 from proxy.config.backends import App
 from proxy.config.upstreams import Probe
+from proxy.process.hanging import Hanging
 from proxy.process.health import complaint
 from proxy.rules.health import Thresholds
 from proxy.upstream.address import Address
@@ -43,6 +45,7 @@ class Subject:
     began_at: float
     served: Callable[[], int]
     set_up: Callable[[bool], None]
+    hanging: Hanging
 
 
 async def worn(app: App, subject: Subject) -> Wear:
@@ -58,7 +61,7 @@ async def worn(app: App, subject: Subject) -> Wear:
         looks.append(_dead(app.liveness, app.mount or "", subject))
     if app.readiness is not None:
         looks.append(_keep_asking(app.readiness, app.mount or "", subject))
-    looks.append(_never())
+    looks.append(_too_many_hang(app.stuck_threads, subject))
     tasks = [asyncio.ensure_future(look) for look in looks]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -126,6 +129,6 @@ async def _keep_asking(probe: Probe, mount: str, subject: Subject) -> Wear:
             subject.set_up(thresholds.up)
 
 
-async def _never() -> Wear:
-    never: asyncio.Future[Wear] = asyncio.get_running_loop().create_future()
-    return await never
+async def _too_many_hang(limit: int, subject: Subject) -> Wear:
+    count = await subject.hanging.at_least(limit)
+    return Wear(reason=f"{count} of its requests hang (stuck_threads)")

@@ -136,6 +136,7 @@ OPTIONS = [
     ("[app.NAME]", "server", '"gevent"', "gevent", '"uwsgi"', "must be one of"),
     ("[app.NAME]", "processes", "4", 4, "0", "must be at least 1"),
     ("[app.NAME]", "threads", "4", 4, "0", "must be at least 1"),
+    ("[app.NAME]", "stuck_threads", "2", 2, "0", "must be at least 1"),
     ("[app.NAME]", "start_timeout", '"1m"', 60.0, "60", NO_UNIT),
     ("[app.NAME]", "user", '"shop"', "shop", "1", TEXT),
     ("[app.NAME]", "group", '"shop"', "shop", "[]", TEXT),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.process.running import alive, wait_for
 from tests.server.daemon import Daemon
 
 Start = Callable[..., Daemon]
@@ -76,5 +77,24 @@ def test_what_waits_is_not_begun_when_its_client_has_left(
         assert running.access("/left")["status"] == 499
         (running.folder / "gate").touch()
         assert first.message().body == b"let go"
-    assert running.ask_json("/seen") == ["/hold/gate", "/seen"]
+    seen = running.ask_json("/seen")
+    assert "/hold/gate" in seen
+    assert "/left" not in seen
+    end(running)
+
+
+def test_a_process_in_which_too_many_hang_is_replaced(start: Start) -> None:
+    running = start(site('read_timeout = "500ms"', "threads = 4", "stuck_threads = 2"))
+    first = running.ask("/pid").body
+    with running.connect() as patient:
+        patient.get("/patient/hold/late")
+        assert running.ask("/hold/one").status == 504
+        assert running.ask("/pid").body == first
+        assert running.ask("/hold/two").status == 504
+        running.wait_for_log("2 of its requests hang (stuck_threads)")
+        running.wait_for_log("app flask has a new process")
+        assert running.ask("/pid").body != first
+        (running.folder / "late").touch()
+        assert patient.message().body == b"let go"  # by the old one
+    wait_for(lambda: not alive(int(first)), "the end of the old process")
     end(running)
