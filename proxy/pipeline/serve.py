@@ -79,12 +79,22 @@ def serve_as(exchange: Exchange, question: Question, entry: Entry, response: Res
         if not question.plain:
             return serve_part(exchange, entry, response)
         exchange.response = response if response.body is not None else with_body(entry, response)
-    except StoredContentError:  # the disk has lost it, or made room
-        if exchange.site.cache is not None:
-            exchange.site.cache.memory.remove(entry)
-        exchange.passed = cache_status.MISS
-        return forward
+    except StoredContentError:
+        return look_once_more(exchange, entry)
     return respond
+
+
+def look_once_more(exchange: Exchange, entry: Entry) -> Step:
+    """Give up an entry whose content is not there any more, and look for another one.
+
+    The disk has lost it or made room; or another worker, which stored the same answer, has put its
+    own file in the place of this one.
+    """
+    if exchange.site.cache is not None:
+        exchange.site.cache.memory.remove(entry)
+    is_first = not exchange.passed
+    exchange.passed = cache_status.MISS
+    return exchange.route.step if is_first and exchange.route is not None else forward
 
 
 def whole(exchange: Exchange, entry: Entry, age: int, member: bytes) -> Response:

@@ -16,6 +16,7 @@ from proxy.pipeline.exchange import Step
 from proxy.pipeline.fetch import Fetch
 from proxy.pipeline.fetched import with_fields
 from proxy.pipeline.finish import finish
+from proxy.pipeline.forward import forward
 from proxy.pipeline.heed import heed
 from proxy.pipeline.lookup import look_again, lookup
 from proxy.pipeline.question import Question
@@ -169,6 +170,15 @@ class Lost:
 
     def source(self, pieces: object = None) -> Source:
         raise StoredContentError("gone")
+
+
+def test_what_is_lost_is_looked_for_once_more_and_then_asked_for() -> None:
+    one = Asking()
+    one.exchange.route = Route("cached", lookup)
+    for expected in (lookup, forward):
+        step = serve(one.exchange, question_of(one), entry(body=Lost()), 110.0, b"m")
+        assert step is expected
+    assert one.exchange.passed == b"miss"
 
 
 def test_what_is_lost_is_asked_for_with_or_without_a_route() -> None:

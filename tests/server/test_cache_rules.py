@@ -270,6 +270,17 @@ def test_a_large_answer_is_joined_late_and_cut_while_it_streams(
     check_ranges(cached, content)
 
 
+def test_a_large_answer_that_both_workers_have_stored_is_asked_for_once(
+    cached: Daemon, origin: Origin
+) -> None:
+    """Each of them writes a file, and the second takes the place of the first."""
+    content = os.urandom(3 << 20)
+    origin.on("/large/both", lambda _: Answer(content, (FOR_ALL,)))
+    for _ in range(3):
+        assert bodies(on_both(cached, "/large/both")) == {content}
+    assert origin.count("/large/both") == 1
+
+
 def check_ranges(cached: Daemon, content: bytes) -> None:
     """Ask for parts of what is stored. RFC 9110 §14."""
     size = len(content)
