@@ -10,6 +10,7 @@ import pytest
 
 from proxy.config.backends import App
 from proxy.config.load import parse
+from proxy.process.hanging import Hanging
 from proxy.process.recycling import Subject, Wear, less, tree_bytes, worn
 from proxy.upstream.address import UnixAddress
 
@@ -19,8 +20,20 @@ def app(lines: str) -> App:
     return parse(text, Path("/srv/proxy.toml")).app["shop"]
 
 
+@pytest.fixture
+async def hanging() -> AsyncIterator[Hanging]:
+    made = Hanging()
+    yield made
+    made.close()
+
+
 def subject(
-    path: Path = Path("/no"), *, age_s: float = 0, served: int = 0, told: list[bool] | None = None
+    hanging: Hanging,
+    path: Path = Path("/no"),
+    *,
+    age_s: float = 0,
+    served: int = 0,
+    told: list[bool] | None = None,
 ) -> Subject:
     return Subject(
         pid=os.getpid(),
@@ -28,6 +41,7 @@ def subject(
         began_at=asyncio.get_running_loop().time() - age_s,
         served=lambda: served,
         set_up=(told if told is not None else []).append,
+        hanging=hanging,
     )
 
 
@@ -54,35 +68,35 @@ async def answering(path: Path, statuses: list[bytes]) -> AsyncIterator[None]:
     ],
 )
 async def test_what_is_used_up_is_replaced_and_serves_until_then(
-    lines: str, age_s: float, served: int, reason: str
+    lines: str, age_s: float, served: int, reason: str, hanging: Hanging
 ) -> None:
     async with asyncio.timeout(20):
-        wear = await worn(app(lines), subject(age_s=age_s, served=served))
+        wear = await worn(app(lines), subject(hanging, age_s=age_s, served=served))
     assert reason in wear.reason
     assert wear.serves
 
 
 @pytest.mark.parametrize("lines", ["", 'max_age = "1h"\nmax_requests = 100\nmax_memory = "900GiB"'])
-async def test_what_is_as_it_should_be_stays(lines: str) -> None:
+async def test_what_is_as_it_should_be_stays(lines: str, hanging: Hanging) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await worn(app(lines), subject(age_s=3200, served=89))
+            await worn(app(lines), subject(hanging, age_s=3200, served=89))
 
 
-async def test_only_failures_in_a_row_are_deadly(tmp_path: Path) -> None:
+async def test_only_failures_in_a_row_are_deadly(tmp_path: Path, hanging: Hanging) -> None:
     statuses = [b"500", b"200", b"500", b"200", b"500", b"503"]
     lines = 'liveness = { path = "/", interval = "10ms", fall = 2, timeout = "20s" }'
     async with answering(tmp_path / "s", statuses), asyncio.timeout(20):
-        wear = await worn(app(lines), subject(tmp_path / "s"))
+        wear = await worn(app(lines), subject(hanging, tmp_path / "s"))
     assert wear == Wear(reason="it answered GET / with 503, 2 times (liveness)", serves=False)
 
 
-async def test_who_is_not_ready_is_told_and_who_is_again(tmp_path: Path) -> None:
+async def test_who_is_not_ready_is_told_and_who_is_again(tmp_path: Path, hanging: Hanging) -> None:
     told: list[bool] = []
     statuses = [b"200", b"503", b"200", b"503", b"503", b"204", b"204", b"204"]
     lines = 'readiness = { path = "/", interval = "10ms", fall = 2, timeout = "20s" }'
     async with answering(tmp_path / "s", statuses):
-        asking = asyncio.create_task(worn(app(lines), subject(tmp_path / "s", told=told)))
+        asking = asyncio.create_task(worn(app(lines), subject(hanging, tmp_path / "s", told=told)))
         async with asyncio.timeout(20):
             while len(told) < 2:  # noqa: ASYNC110 - the other end's doing
                 await asyncio.sleep(0.01)
