@@ -23,7 +23,8 @@ from tests.server.caching import (
 from tests.server.checked_load import CheckedLoad, Contents, checked_load
 from tests.server.daemon import Daemon, serving
 from tests.server.origin import Answer, Asked, Origin
-from tests.server.test_reload import only_one_generation, proxyd
+from tests.server.stress import command
+from tests.server.test_reload import only_one_generation
 from tests.server.wire import connect
 
 __all__ = ["origin"]  # a fixture
@@ -91,7 +92,7 @@ def test_the_cache_is_warm_after_the_daemon_was_killed(cached: Daemon, origin: O
 
 def test_the_cache_is_warm_after_a_reload(cached: Daemon, origin: Origin) -> None:
     found = stored(cached, targets("reload"))
-    assert proxyd(cached, "reload").returncode == 0
+    assert command(cached, "reload").returncode == 0
     wait_for(lambda: only_one_generation(cached), "the first generation to end")
     check_warm(cached, origin, found)
 

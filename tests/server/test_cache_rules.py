@@ -18,7 +18,7 @@ from tests.server.caching import (
 )
 from tests.server.daemon import Daemon, serving
 from tests.server.origin import FOR_ALL, NOT_MODIFIED, Answer, Answering, Asked, Origin
-from tests.server.test_reload import proxyd
+from tests.server.stress import command
 
 __all__ = ["origin"]  # a fixture
 
@@ -316,8 +316,8 @@ def test_a_reload_applies_the_rules_to_what_is_stored(origin: Origin) -> None:
         routes = route.format("short", 'max_ttl = "1ms"') + route.format("private", "")
         text = configuration(origin, routes=routes)
         (daemon.folder / "proxy.toml").write_text(text)
-        assert proxyd(daemon, "reload").returncode == 0
-        assert "stale for" in proxyd(daemon, "explain", "http://proxyd.test/short").stdout
+        assert command(daemon, "reload").returncode == 0
+        assert "stale for" in command(daemon, "explain", "http://proxyd.test/short").stdout
         assert bodies(on_both(daemon, "/long")) == {b"1"}
         assert daemon.ask("/short").body == b"2"
         assert [daemon.ask("/private").body for _ in range(2)] == [b"2", b"3"]
