@@ -56,13 +56,14 @@ def app_sockets(config: Config, run_folder: Path) -> Mapping[str, Sequence[Path]
     # Those with a user of their own have a folder of their own beside it (process/state.py).
     folders = [run_folder, *run_folder.parent.glob(f"{run_folder.name}.*")]
 
-    def place(socket: str) -> Path:
-        return next(
-            (one / socket for one in folders if (one / socket).exists()), run_folder / socket
-        )
+    def place(process: str) -> Path:
+        found = [path for folder in folders for path in folder.glob(f"{process}.*")]
+        # Each process that takes the place of another has a number behind the dot: the last counts.
+        newest_first = sorted(found, key=lambda path: path.lstat().st_mtime, reverse=True)
+        return next(iter(newest_first), run_folder / f"{process}.sock")
 
     return {
-        name: [place(f"{name}-{number}.sock") for number in range(app.processes)]
+        name: [place(f"{name}-{number}") for number in range(app.processes)]
         for name, app in config.app.items()
     }
 

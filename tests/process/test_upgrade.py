@@ -49,7 +49,12 @@ def test_a_new_master_has_sockets_files_and_pid_file_of_the_old_one(
     assert running.process.wait(timeout=20) == 0
     assert running.ask_worker()["pid"] != first["pid"]
     assert (running.folder / "web.sock").exists()
-    assert running.files() == {"proxyd.pid", "control.sock", "master.sock", "timeline-0.sock"}
+    assert running.files() == {
+        "proxyd.pid",
+        "control.sock",
+        "master.sock",
+        "timeline-0.1",
+    }
     os.kill(pid, signal.SIGTERM)
     wait_for(lambda: not alive(pid), "its end")
     wait_for(lambda: running.files() == set(), "its files' end")
@@ -64,7 +69,12 @@ def test_a_new_master_that_fails_leaves_everything_to_the_old_one(daemon: Start)
     running.process.send_signal(signal.SIGUSR2)
     running.wait_for_error("the upgrade failed, what runs goes on: the new master failed: worker 1")
     assert running.ask_worker()["pid"] == first["pid"]
-    assert running.files() == {"proxyd.pid", "control.sock", "master.sock", "timeline-0.sock"}
+    assert running.files() == {
+        "proxyd.pid",
+        "control.sock",
+        "master.sock",
+        "timeline-0.1",
+    }
     assert (running.folder / "web.sock").exists()
     assert (running.folder / "var" / "proxyd.pid").read_text() == f"{running.process.pid}\n"
 

@@ -26,6 +26,12 @@ def test_applications_are_found_on_their_sockets(folder: Path) -> None:
     )
     site = setting(folder / "proxy.toml")
     assert app_sockets(site.config, folder) == {"a": [folder / "a-0.sock", folder / "a-1.sock"]}
+    own = folder.with_name(f"{folder.name}.1")
+    own.mkdir()
+    (own / "a-1.7").touch()
+    assert app_sockets(site.config, folder) == {"a": [folder / "a-0.sock", own / "a-1.7"]}
+    (own / "a-1.7").unlink()
+    own.rmdir()
 
 
 def test_looking_makes_nothing(folder: Path) -> None:
