@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cache.purges import Purges
 from proxy.files.asset import Representation
 from proxy.files.catalog import Catalog
 from proxy.files.memory import FileMemory
 from proxy.files.options import CatalogOptions
 from proxy.files.safe_open import OpenFile
 from proxy.pipeline.sendfile import files_below
+from proxy.upstream.options import GroupOptions
+from tests.pipeline.caching import answer as said
+from tests.pipeline.caching import cached, held
 from tests.pipeline.upstreams import GET, Client, Server, answering
 
 HEAD = GET.replace(b"GET", b"HEAD")
@@ -32,9 +36,13 @@ class Below(Client):
 
     def __init__(self, server: Server, folder: Path) -> None:
         super().__init__(server)
-        options = CatalogOptions(index=(), dotfiles=True, compress=False, small_file_bytes=1000)
-        self.catalog = Catalog(folder, options, FileMemory(1 << 20))
+        self.catalog = catalog_of(folder)
         self.route.sendfile = (files_below("/protected/", folder, self.catalog),)
+
+
+def catalog_of(folder: Path) -> Catalog:
+    options = CatalogOptions(index=(), listing=True, compress=False, small_file_bytes=1000)
+    return Catalog(folder, options, FileMemory(1 << 20))
 
 
 @pytest.fixture
@@ -156,8 +164,36 @@ async def test_an_early_answer_may_name_a_file(server: Server, below: Below) -> 
 
 
 async def test_buffering_may_be_turned_off_for_an_answer(server: Server, client: Client) -> None:
-    whole = saying(b"X-Accel-Buffering: no", content=b"x" * 3000)
+    whole = saying(b"X-Accel-Buffering: no", content=b"x" * 3_000_000)
     server.script = answering(whole)
     answer = await client.ask(GET)
-    assert answer.endswith(b"x" * 3000)
+    assert answer.endswith(b"x" * 3_000_000)
     assert b"X-Accel" not in answer
+
+
+async def test_a_post_answered_with_a_file_invalidates_what_is_stored(
+    server: Server, folder: Path, tmp_path: Path
+) -> None:
+    client = cached(server)
+    cache = client.wire.site.cache
+    assert cache is not None
+    cache.purges = Purges(tmp_path)
+    client.route.sendfile = (files_below("/protected/", folder, catalog_of(folder)),)
+    server.script = answering(said(b"Cache-Control: max-age=60"), saying(ACCEL), saying(b"A: b"))
+    await client.ask(GET)
+    assert held(client) is not None
+    posted = await client.ask(b"POST / HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert posted.endswith(b"\r\n\r\nthe file")
+    assert b"A: b" in await client.ask(GET)
+    client.leave()
+    client.group.close()
+
+
+async def test_an_application_is_told_how_patient_its_route_is(server: Server) -> None:
+    client = Client(server, GroupOptions(managed=True))
+    client.route.read_timeout_s = 90
+    await client.ask(GET.replace(b"\r\n\r\n", b"\r\nX-Proxyd-Read-Timeout: 1\r\n\r\n"))
+    assert server.heads[-1].count(b"X-Proxyd-Read-Timeout") == 1
+    assert b"X-Proxyd-Read-Timeout: 90\r\n" in server.heads[-1]
+    client.leave()
+    client.group.close()
