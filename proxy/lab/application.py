@@ -2,6 +2,7 @@
 
     /lab/dynamic      the page of the application under test, for this visitor alone
     /lab/public       the same page, which anybody may keep for a minute
+    /lab/hello        a few bytes, without the application
     /lab/download     1 MiB that is made as it is sent
     /lab/upload       takes what is sent, and says how much that was
     /lab/probe/NAME   notes what arrived here, for the malformed requests
@@ -35,6 +36,7 @@ KEY = "PROXYD_LAB_KEY"
 
 DIGEST_FIELD = "X-Lab-Digest"
 DOWNLOAD_BYTES = 1 << 20
+HELLO = b"hello\n"
 PIECE = b"0123456789abcdef" * 512
 # More than one run of the probes asks for; a bound all the same.
 SEEN_LIMIT = 1000
@@ -75,6 +77,8 @@ class Pages:
                 return self._page(environ, start_response, "private, no-store")
             case ["lab", "public"]:
                 return self._page(environ, start_response, "public, max-age=60")
+            case ["lab", "hello"]:
+                return answer(start_response, HELLO)
             case ["lab", "download"]:
                 return download(start_response)
             case ["lab", "upload"]:

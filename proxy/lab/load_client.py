@@ -63,6 +63,11 @@ class Client(asyncio.Protocol):
         """Whether a request can be sent on it."""
         return self.transport is not None and not self.transport.is_closing()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a request is out that has no answer yet."""
+        return self._waiting
+
     def send(self, head: bytes, began_at: float) -> None:
         """Send a request; `began_at` is when it was meant to be sent."""
         self.began_at = began_at

@@ -36,7 +36,11 @@ class ClosedCrowd:
         self._over = False
 
     async def run(self) -> CrowdTold:
-        """Ask for as long as the job says."""
+        """Ask for as long as the job says, then wait for what has been asked.
+
+        Answers that nobody waits for would cost the stack time that belongs to no request, and
+        stand in the way of the next crowd.
+        """
         ends_at = time.monotonic() + self._job.duration_s
         for _ in range(self._crowd.count):
             self._renew()
@@ -46,6 +50,9 @@ class ClosedCrowd:
         self._over = True
         for task in self._tasks:
             task.cancel()
+        while any(client.waiting for client in self._clients):
+            await asyncio.sleep(TICK_S)
+            self._sweep(time.monotonic())
         for client in self._clients:
             client.give_up(GOOD)
         return CrowdTold(answers=dict(self._answers), visits=[])
@@ -66,9 +73,9 @@ class ClosedCrowd:
             await asyncio.sleep(RETRY_S)
 
     def _done(self, client: Client, outcome: str) -> None:
+        self._answers[outcome] += 1
         if self._over:
             return
-        self._answers[outcome] += 1
         if client.open:
             client.send(self._crowd.ask.head, time.monotonic())
         else:
@@ -77,7 +84,7 @@ class ClosedCrowd:
 
     def _sweep(self, now: float) -> None:
         for client in list(self._clients):
-            if now - client.began_at > self._job.timeout_s:
+            if client.waiting and now - client.began_at > self._job.timeout_s:
                 client.give_up(TIMED_OUT)
 
 

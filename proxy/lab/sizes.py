@@ -32,7 +32,7 @@ PACES = {
     ),
     "quick": Sizes(
         rounds=2, warm_up_s=0.2, closed_s=0.3, open_s=0.3, clients=16, slow_clients=200, slow_s=0.6,
-        idle_clients=2000, idle_s=0.4, burst_clients=1000, burst_s=0.3, restart_s=1.5,
+        idle_clients=2000, idle_s=0.4, burst_clients=1000, burst_s=0.3, restart_s=3.0,
         timeout_s=2.0,
     ),
     "full": Sizes(

@@ -9,7 +9,7 @@ from wsgiref.util import FileWrapper
 import pytest
 
 from proxy.lab import application
-from proxy.lab.application import DIGEST_FIELD, DOWNLOAD_BYTES, Pages, digest, plain_page
+from proxy.lab.application import DIGEST_FIELD, DOWNLOAD_BYTES, HELLO, Pages, digest, plain_page
 
 KEY = b"key"
 Answer = tuple[str, dict[str, str], bytes]
@@ -88,6 +88,7 @@ def test_a_file_comes_whole_with_and_without_a_wrapper_of_the_server(pages: Page
 
 
 def test_it_sends_a_download_and_takes_an_upload(pages: Pages) -> None:
+    assert call(pages, "/lab/hello")[2] == HELLO
     assert len(call(pages, "/lab/download")[2]) == DOWNLOAD_BYTES
     assert call(pages, "/lab/upload", b"x" * 100_000)[2] == b"100000\n"
 

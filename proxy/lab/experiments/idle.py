@@ -2,11 +2,12 @@
 
 from typing import final
 
+from proxy.lab.application import HELLO
 from proxy.lab.experiment import P50, P99, memory_mib
-from proxy.lab.load_job import Crowd
+from proxy.lab.load_job import Ask, Crowd
 from proxy.lab.model import Metric, Picture
 from proxy.lab.sizes import Sizes
-from proxy.lab.visit import Observation, Visit, lies, visitor
+from proxy.lab.visit import Observation, Visit, head, lies, visitor
 
 
 @final
@@ -36,12 +37,13 @@ class IdleConnections:
     def method(self, sizes: Sizes) -> str:
         """Say what is done, with its sizes."""
         return (
-            f"{sizes.idle_clients:,} connections ask for a small page once and stay open; then a "
+            f"{sizes.idle_clients:,} connections ask for a few bytes once and stay open; then a "
             f"visitor asks at a constant rate for {sizes.idle_s:g} s."
         )
 
     def observe(self, visit: Visit) -> Observation:
         """Do it once."""
+        hello = Ask(head=head("GET", "/lab/hello"), body=HELLO)
         page = visit.page("/lab/dynamic")
         before, settled = Observation(processes=visit.stack.processes()), Observation()
 
@@ -50,7 +52,7 @@ class IdleConnections:
 
         job = visit.job(
             visit.sizes.idle_s,
-            Crowd(kind="idle", ask=page, count=visit.sizes.idle_clients),
+            Crowd(kind="idle", ask=hello, count=visit.sizes.idle_clients),
             Crowd(kind="open", ask=page, count=visit.sizes.clients, rate=visit.rates.steady / 4),
         )
         told = visit.generator.run(job, ready)

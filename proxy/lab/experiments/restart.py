@@ -5,6 +5,8 @@ import time
 from itertools import pairwise
 from typing import final
 
+import msgspec
+
 from proxy.lab.experiment import P50, P99
 from proxy.lab.load_job import GOOD, Crowd
 from proxy.lab.load_job import Visit as Timed
@@ -17,6 +19,8 @@ KILL_AT = 0.25
 # systemd's RestartSec, for the stacks that nobody else starts again.
 RESTART_S = 0.1
 POLL_S = 0.01
+# Who waits longer has left; most browsers wait for a minute or more.
+PATIENCE_S = 10.0
 
 
 @final
@@ -62,8 +66,9 @@ class Restart:
             count=visit.sizes.clients * 4,
             rate=visit.rates.steady / 2,
         )
+        job = msgspec.structs.replace(visit.job(visit.sizes.restart_s, crowd), timeout_s=PATIENCE_S)
         try:
-            told = visit.generator.run(visit.job(visit.sizes.restart_s, crowd), ready)
+            told = visit.generator.run(job, ready)
         finally:
             over.set()
             for thread in threads:
