@@ -8,6 +8,7 @@ else, the death of an application included, nobody may have had to repeat anythi
 import logging
 import os
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -254,10 +255,10 @@ def inventory(running: Daemon) -> dict[str, int]:
 
 
 def sockets(running: Daemon) -> list[str]:
-    """Return the socket files, without the number of their generation."""
+    """Return the socket files, without the numbers of their generation and process."""
     state = running.folder / "var"
     return sorted(
-        "/".join(part for part in path.relative_to(state).parts if not part.isdigit())
+        re.sub(r"/\d+(?=/)|\.\d+$", "", str(path.relative_to(state)))
         for path in state.rglob("*")
         if stat.S_ISSOCK(path.lstat().st_mode)
     )
@@ -266,7 +267,9 @@ def sockets(running: Daemon) -> list[str]:
 def quiet(running: Daemon) -> tuple[dict[str, int], list[str]]:
     """Return what a generation holds that has just started and has no clients."""
     assert command(running, "reload").returncode == 0
-    wait_for(lambda: len(status(running)["generations"]) == 1, "the old generations to end", 60)
+    wait_for(
+        lambda: len(status(running)["generations"]) == 1, "the old generations to end", COMMAND_S
+    )
     return inventory(running), sockets(running)
 
 
@@ -285,7 +288,7 @@ def stressed(running: Daemon, mark: str, seed: int) -> Iterator[Stress]:
     with load_on(connect, questions(chance), 1) as load:
         yield Stress(running, load, chance)
     assert load.failures == []
-    wait_for(lambda: quiet(running) == before, f"nothing but {before}", 60)
+    wait_for(lambda: quiet(running) == before, f"nothing but {before}", COMMAND_S)
     assert len(marked(mark)) == processes, marked(mark)
     assert command(running, "stop").returncode == 0
     wait_for(lambda: not marked(mark), "the end of every process")
