@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from proxy.lab.run import Plan
 
 FIGURES = Path("proxyd-lab.json")
+PAGE = Path("proxyd-lab.html")
 DEMO = "backend.wsgi:app"
 DEMO_NEEDS = ("flask", "sqlalchemy")
 OWN = "own"
 PACKAGE = "proxyd[lab]"
 
 
-def lab(
+def lab(  # noqa: PLR0913, PLR0917 - typer makes an option of each
     quick: Annotated[
         bool, typer.Option("--quick/--full", help="Two minutes, or as long as it needs.")
     ] = True,
@@ -47,32 +48,37 @@ def lab(
     json_file: Annotated[
         Path, typer.Option("--json", metavar="FILE", help="Where the figures go.")
     ] = FIGURES,
+    html_file: Annotated[
+        Path, typer.Option("--html", metavar="FILE", help="Where the report for reading goes.")
+    ] = PAGE,
     tiny: Annotated[bool, typer.Option("--tiny", hidden=True)] = False,
 ) -> None:
     """Measure on this machine what each layer in front of an application adds."""
-    require_psutil()
+    require_libraries()
     from rich.console import Console
 
     from proxy.lab.model import to_json
+    from proxy.lab.page import render_html
     from proxy.lab.table import print_report
 
     plan = planned("tiny" if tiny else "quick" if quick else "full", app, page, stacks, only)
-    check_writable(json_file)
+    for file in (json_file, html_file):
+        check_writable(file)
     console = Console()
     with ends_orderly():
         report = with_progress(plan)
     print_report(report, console)
     write(json_file, to_json(report))
-    console.print(f"\nAll figures, and the exact configurations: {json_file}", markup=False)
+    write(html_file, render_html(report).encode())
+    console.print(f"\nThe report, with pictures: {html_file}", markup=False)
+    console.print(f"All figures, and the exact configurations: {json_file}", markup=False)
 
 
-def require_psutil() -> None:
-    """Raise LabError when the extra is not installed, or the system is not one that it runs on."""
-    if importlib.util.find_spec("psutil") is None:
-        raise LabError(
-            f"the lab reads what processes use with psutil, which is not installed: "
-            f"pip install '{PACKAGE}'"
-        )
+def require_libraries() -> None:
+    """Raise LabError when the extra is not installed, which measures and shows."""
+    for name, use in (("psutil", "reads what processes use with"), ("jinja2", "writes with")):
+        if importlib.util.find_spec(name) is None:
+            raise LabError(f"the lab {use} {name}, which is not installed: pip install '{PACKAGE}'")
 
 
 def planned(pace: str, target: str, page: str, stacks: str, only: str) -> "Plan":

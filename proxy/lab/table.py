@@ -91,11 +91,17 @@ def outcome(result: Result) -> str:
 
 def cell(figure: Figure | None) -> str:
     """Write a median, and behind it how far the rounds were apart."""
+    median, _, spread = cell_text(figure).partition(" ")
+    return f"{median} [dim]{spread}[/]" if spread else median
+
+
+def cell_text(figure: Figure | None) -> str:
+    """Write a median and its spread without colours, "-" where there is none."""
     if figure is None:
         return "-"
     if len(figure.rounds) == 1 or figure.least == figure.most:
         return number(figure.median)
-    return f"{number(figure.median)} [dim]{number(figure.least)}…{number(figure.most)}[/]"
+    return f"{number(figure.median)} {number(figure.least)}…{number(figure.most)}"
 
 
 def number(value: float) -> str:

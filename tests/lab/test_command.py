@@ -50,10 +50,10 @@ def test_the_demo_is_measured_where_it_is(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_psutil_is_named_when_it_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    command.require_psutil()
+    command.require_libraries()
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(LabError, match=r"pip install 'proxyd\[lab\]'"):
-        command.require_psutil()
+        command.require_libraries()
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:

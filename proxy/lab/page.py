@@ -1,0 +1,166 @@
+"""A report as one HTML file: the article that its reader was looking for, with its own numbers.
+
+Plot draws the pictures in the reader's browser, at the width and in the colours of the moment;
+everything that it needs is in the file, and a Content-Security-Policy keeps the page from asking
+anybody for more. Below each picture is a table of its numbers, which needs no script.
+"""
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from proxy.lab.model import Experiment, Metric, Report, Result
+from proxy.lab.table import cell_text, is_probes, notes, number
+
+FILES = "page_files"
+
+# What a figure of the experiment means for somebody who runs a site; the numbers follow it.
+EXPLANATIONS = {
+    "dynamic": (
+        "Nothing can be saved here: the application makes every page. So this is the price of a "
+        "layer, and what a web server in front has to earn back in the experiments below."
+    ),
+    "public": (
+        "A page that is the same for everybody need be made only once. A stack with a shared cache "
+        "answers from memory, and the application does not even hear of the visit."
+    ),
+    "files": (
+        "Style sheets, scripts and pictures are most of what a site sends. Python can send them, "
+        "but each occupies a thread of the application that a page could have had."
+    ),
+    "slow": (
+        "A telephone in a tunnel holds what it is served by. Where that is one of a few threads, "
+        "everybody else waits; a server that takes the waiting upon itself keeps them free."
+    ),
+    "idle": (
+        "Browsers keep connections open, just in case. Each costs memory and a place; a server "
+        "made for it holds thousands, a server with a thread for each does not."
+    ),
+    "burst": (
+        "More visitors than can be served is where a site shows its manners: to answer as many as "
+        "it can in time and tell the others at once is better than to let all of them wait."
+    ),
+    "restart": (
+        "Processes die, and every new version is a restart. A server in front can hold the "
+        "visitors for the moment that it takes; without one, they see an error."
+    ),
+    "malformed": (
+        "Attacks begin with requests that two programs read differently. The first to see them "
+        "should refuse what is not clear, so that the application never has to guess."
+    ),
+}
+
+
+def render_html(report: Report) -> str:
+    """Write a report as a page that needs nothing but itself."""
+    environment = Environment(
+        loader=PackageLoader("proxy.lab", FILES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(number=number, cell=cell_text, is_probes=is_probes)
+    titles = {stack.key: stack.title for stack in report.stacks}
+    return environment.get_template("page.html").render(
+        report=report,
+        titles=titles,
+        experiments=[shown(experiment, titles) for experiment in report.experiments],
+        style=asset("page.css"),
+        scripts=[asset(name) for name in ("d3.min.js", "plot.min.js", "page.js")],
+        data=embedded(report),
+    )
+
+
+def asset(name: str) -> Markup:
+    """Return a file of this package that goes into the page as it is."""
+    return Markup(files("proxy.lab").joinpath(FILES, name).read_text("utf-8"))  # noqa: S704
+
+
+def embedded(report: Report) -> Markup:
+    """Return the report as JSON that cannot end the script element that it is in."""
+    text = json.dumps(msgspec.to_builtins(report), ensure_ascii=True)
+    return Markup(text.replace("<", r"\u003c"))  # noqa: S704 - no "<" is left in it
+
+
+def shown(experiment: Experiment, titles: dict[str, str]) -> dict[str, Any]:
+    """Return an experiment with what the page says and draws of it."""
+    return {
+        "it": experiment,
+        "measured": [result for result in experiment.results if result.outcome == "measured"],
+        "explanation": EXPLANATIONS.get(experiment.key, ""),
+        "finding": finding(experiment, titles),
+        "pictures": pictures(experiment),
+        "notes": notes(experiment, titles),
+    }
+
+
+def pictures(experiment: Experiment) -> list[tuple[str, Metric]]:
+    """Return the pictures of an experiment: its headline's, then bars of what goes with it."""
+    if is_probes(experiment):
+        return []
+    headline = metric_of(experiment, experiment.headline)
+    more = [
+        metric
+        for metric in experiment.metrics
+        if metric.key.endswith(("rate", "large_cpu", "memory", "per_connection", "gap"))
+        and metric.key != headline.key
+        and any(metric.key in result.figures for result in experiment.results)
+    ]
+    return [(experiment.picture, headline), *(("bars", metric) for metric in more)]
+
+
+def metric_of(experiment: Experiment, key: str) -> Metric:
+    """Return a metric of an experiment by its key."""
+    return next(metric for metric in experiment.metrics if metric.key == key)
+
+
+def finding(experiment: Experiment, titles: dict[str, str]) -> str:
+    """Say in a sentence what was found, best and worst, "" where there is nothing to compare."""
+    if is_probes(experiment):
+        return verdicts(experiment, titles)
+    metric = metric_of(experiment, experiment.headline)
+    found = [
+        (result.figures[metric.key].median, titles[result.stack])
+        for result in experiment.results
+        if metric.key in result.figures
+    ]
+    if not found or not metric.better:
+        return ""
+    found.sort(reverse=metric.better == "more")
+    best, worst = found[0], found[-1]
+    if best[0] == worst[0]:
+        return f"{metric.title}: {quantity(best[0], metric)}, the same with every stack."
+    return (
+        f"{metric.title}: from {quantity(best[0], metric)} ({named(best[0], found)}) "
+        f"to {quantity(worst[0], metric)} ({named(worst[0], found)})."
+    )
+
+
+def named(value: float, found: list[tuple[float, str]]) -> str:
+    """Name the stacks that have a value."""
+    return ", ".join(title for one, title in found if one == value)
+
+
+def quantity(value: float, metric: Metric) -> str:
+    """Write a number with its unit."""
+    return f"{number(value)}\N{NO-BREAK SPACE}{metric.unit}".rstrip()
+
+
+def verdicts(experiment: Experiment, titles: dict[str, str]) -> str:
+    """Say how many of the requests each stack let through."""
+    let = [
+        (through(result), titles[result.stack]) for result in experiment.results if result.probes
+    ]
+    total = max(len(result.probes) for result in experiment.results)
+    told = "; ".join(f"{title} {count}" for count, title in let)
+    return f"Of {total} such requests, these many reached the application unchanged: {told}."
+
+
+def through(result: Result) -> int:
+    """Count the requests that reached the application as they were sent, or as two."""
+    return sum(probe.verdict in ("passed", "smuggled") for probe in result.probes)
