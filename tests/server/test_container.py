@@ -90,7 +90,7 @@ def test_process_1_reaps_orphans_logs_to_its_output_and_ends_on_a_signal(
     wait_for(lambda: not Path(f"/proc/{orphan}").exists(), "its end, without a zombie")
     assert container.ask("/").body == b"sold"
 
-    command = [PROXYD, "upgrade", "-c", container.folder / "proxy.toml"]
+    command: list[str | Path] = [PROXYD, "upgrade", "-c", container.folder / "proxy.toml"]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert "start a new container" in refused.stderr
