@@ -265,12 +265,16 @@ class Http1Sink:
             if not can_send(transport):
                 return NO_FILES
             connection = self._connection
-            sender = self._sender = FileSender(
-                transport,
-                connection.service.loop,
-                connection.pause_writing,
-                connection.resume_writing,
-            )
+            try:
+                sender = FileSender(
+                    transport,
+                    connection.service.loop,
+                    connection.pause_writing,
+                    connection.resume_writing,
+                )
+            except OSError:  # no descriptor is left
+                return NO_FILES
+            self._sender = sender
             # From here on the transport says so when it holds something, and when it does no more.
             transport.set_write_buffer_limits(0)
         if self.paused:

@@ -350,8 +350,14 @@ def refuse(number: int) -> Callable[..., int]:
     return refuse
 
 
+def no_descriptor(_descriptor: int) -> int:
+    raise OSError(errno.EMFILE, "too many open files")
+
+
 @pytest.mark.parametrize("kind", ["file", "stored"])
-@pytest.mark.parametrize("trouble", ["no sendfile here", "not in the page cache", "half way"])
+@pytest.mark.parametrize(
+    "trouble", ["no sendfile here", "not in the page cache", "half way", "no descriptor left"]
+)
 def test_what_cannot_be_sent_as_it_is_gets_copied(
     run: Run, tmp_path: Path, path: Path, kind: str, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +371,8 @@ def test_what_cannot_be_sent_as_it_is_gets_copied(
 
     if trouble == "not in the page cache":
         monkeypatch.setattr(page_cache, "holds", lambda *_arguments: False)
+    elif trouble == "no descriptor left":
+        monkeypatch.setattr(os, "dup", no_descriptor)
     else:
         monkeypatch.setattr(os, "sendfile", some)
 
