@@ -306,6 +306,7 @@ class Written(NamedTuple):
 def lasting_lines(exchange: Exchange, route: "Route") -> bytes:
     """Write the field lines that are the same whenever these fields come from this peer."""
     request, peer = exchange.request, exchange.peer
+    counted_down = request.method == b"OPTIONS"
     known = request.fields.written
     # Fields that requests share (see http1_head) mostly come from one client.
     key = (
@@ -314,8 +315,10 @@ def lasting_lines(exchange: Exchange, route: "Route") -> bytes:
         peer.local_port,
         peer.scheme,
         peer.certificate,
+        peer.trusted,
         request.authority,
         request.minor_version,
+        counted_down,
     )
     if type(known) is Written and known.key == key:
         return known.lines
@@ -331,12 +334,12 @@ def lasting_lines(exchange: Exchange, route: "Route") -> bytes:
             peer_trusted=peer.trusted,
             identity=peer.certificate,
         )
-    if request.method == b"OPTIONS":
+    if counted_down:
         lines = one_hop_less(lines)
     if route.read_timeout_s and route.group is not None and route.group.managed:
         lines = [*lines, (b"X-Proxyd-Read-Timeout", b"%g" % route.read_timeout_s)]
     written = b"".join([b"%b: %b\r\n" % line for line in lines])
-    if not peer.trusted and request.method != b"OPTIONS":
+    if not peer.trusted:
         request.fields.written = Written(key, written)
     return written
 
