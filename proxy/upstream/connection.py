@@ -11,10 +11,10 @@ Where a response ends is decided by `rules.framing` alone. Whatever makes that d
 behind a response or before a request, an answer to a request that was not sent completely) costs
 the connection, because the next response on it could belong to somebody else.
 
-A head whose content has a length is not given away before the first byte of that: a server that
-dies between the two has not answered, and somebody else still can. Streams do not wait.
+A head whose content has a length waits a moment for the first byte of that: a server that dies
+between the two has not answered, and somebody else still can. Streams do not wait.
 
-Nothing here sets a timer: `deadline_at` is compared by the sweep of the pool.
+Nothing else here sets a timer: `deadline_at` is compared by the sweep of the pool.
 """
 
 import asyncio
@@ -44,6 +44,8 @@ CLOSED: Final = 4
 
 # An application sends one or two (100, 103); what sends a hundred does not mean to answer.
 MAX_INTERIM_RESPONSES = 100
+# What a process that dies behind its head has died in; a client hardly notices.
+WITHHOLD_S = 0.1
 BODILESS = frozenset((204, 304))
 
 
@@ -374,6 +376,7 @@ class UpstreamConnection(asyncio.Protocol):
             if not body and length > 0 and self._request_complete and not names_a_file(parsed):
                 self._withheld = parsed
                 self._set_deadline()
+                self._loop.call_later(WITHHOLD_S, self._give_head, parsed)
                 return
             if not reader.ended:
                 self._stream(parsed, length if length > 0 else None, reader, body)
@@ -392,6 +395,12 @@ class UpstreamConnection(asyncio.Protocol):
                 head=parsed,
             )
         )
+
+    def _give_head(self, parsed: ReadHead) -> None:
+        """Answer with a head that has waited for its content."""
+        if self._withheld is parsed:
+            self._withheld = None
+            self._stream(parsed, parsed.length, BodyReader(parsed.length, self._options), b"")
 
     def _stream(
         self, parsed: ReadHead, length: int | None, reader: BodyReader, held: bytes

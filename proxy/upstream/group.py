@@ -144,6 +144,10 @@ class Group:
         wish = wish or Wish()
         loop = asyncio.get_running_loop()
         until: float | None = None
+        if wish.rests:
+            # A process that dies still takes connections until its sockets are closed.
+            wish.rests = False
+            await asyncio.sleep(KNOCK_S)
         while True:
             now = loop.time()
             pool = self._roster.choose(wish, now)
@@ -290,6 +294,7 @@ class Group:
         if not stale:
             wish.retries += 1
             wish.failed.add(self._index(connection))
+            wish.rests = len(self._pools) == 1
         elif managed:
             wish.stale = True
         if managed:

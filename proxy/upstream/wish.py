@@ -20,11 +20,12 @@ class Wish:
     """The key of a hash, the server that the cookie names (NOBODY), and what has come of it.
 
     `failed` are the servers that have failed this request, `retries` counts how often; `stale` says
-    that an idle connection of a managed server has. `secure`
-    says that the cookie goes over https; `named` whether the answer may set it.
+    that an idle connection of a managed server has. `rests` says that the only server there is has
+    just failed it. `secure` says that the cookie goes over https; `named` whether the answer may
+    set it.
     """
 
-    __slots__ = ("failed", "key", "named", "retries", "secure", "server", "stale")
+    __slots__ = ("failed", "key", "named", "rests", "retries", "secure", "server", "stale")
 
     def __init__(
         self, key: bytes = b"", server: int = NOBODY, *, secure: bool = False, named: bool = False
@@ -35,6 +36,7 @@ class Wish:
         self.named = named
         self.retries = 0
         self.stale = False
+        self.rests = False
         self.failed: set[int] = set()
 
 

@@ -128,6 +128,7 @@ def test_reloads_and_killed_workers_under_load_lose_nothing(start: Start, worker
         source = running.folder / "application.py"
         whole = source.read_text()
         source.write_text("raise SystemExit('broken')\n")
+        load.settle()
         repeated = load.repeated
         assert command(running, "reload").returncode == 1
         source.write_text(whole)

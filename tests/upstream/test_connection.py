@@ -460,6 +460,15 @@ async def test_a_head_waits_for_the_first_byte_of_its_content() -> None:
     assert (sink.data, sink.ended, wire.pool.idle) == (b"hello", "finish", 1)
 
 
+async def test_a_head_waits_for_its_content_for_a_moment_only() -> None:
+    wire = Wire()
+    sink = Sink()
+    body_of(await wire.get(OK)).start(sink)
+    assert (sink.data, sink.ended) == (b"", "")
+    wire.connection.data_received(b"hello")
+    assert (sink.data, sink.ended, wire.pool.idle) == (b"hello", "finish", 1)
+
+
 async def test_an_end_between_a_head_and_its_content_is_no_answer() -> None:
     wire = Wire()
     answer = wire.get(OK)

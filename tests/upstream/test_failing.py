@@ -350,6 +350,25 @@ async def test_a_stale_connection_is_no_failure_of_the_server() -> None:
         group.close()
 
 
+async def test_the_next_attempt_leaves_a_dying_process_time_to_close_its_sockets(
+    tmp_path: Path,
+) -> None:
+    """It is asked anew only when the sockets that would have failed it as well are closed."""
+    async with application(tmp_path / "app.sock") as dying:
+        group = group_of(dying, options=MANAGED)
+        wish = group.again(None, await group.acquire(), NoAnswerError("died"), b"GET")
+        assert wish is not None
+        dying.fails = True
+        asked = asyncio.ensure_future(get(group, wish))
+        await asyncio.sleep(0)
+        dying.stop()
+        dying.fails = False
+        await dying.start()
+        async with swept(group):
+            assert (await asked).status == 200
+    assert dying.requests == 1
+
+
 async def test_when_all_have_failed_a_request_the_first_may_try_again() -> None:
     async with application() as one, application() as other:
         group = group_of(one, other)
