@@ -218,7 +218,8 @@ def make_catalog(
 def sendfile_options(config: Config) -> CatalogOptions:
     """Return how files are sent that an application names: as they are, and to nobody else's cache.
 
-    Who named one may have looked at who asks, so a cache asks again unless the answer says better.
+    Who named one may have looked at who asks, so a cache asks again unless the answer says better;
+    and may have written it for this answer, so what is in memory is compared with the disk at once.
     """
     return CatalogOptions(
         index=(),
@@ -227,7 +228,7 @@ def sendfile_options(config: Config) -> CatalogOptions:
         precompressed=False,
         immutable=False,
         small_file_bytes=config.files.small_file,
-        check_interval_s=config.files.check_interval,
+        check_interval_s=0.0,
     )
 
 

@@ -7,10 +7,12 @@ import pytest
 from proxy.clock import Clock
 from proxy.compose import Parts, client_limits
 from proxy.config.load import load, parse
+from proxy.files.asset import Asset
 from proxy.pipeline.forward import forward
 from proxy.pipeline.lookup import lookup
 from proxy.pipeline.static import static
 from proxy.rules.health import EjectionRules
+from proxy.rules.negotiation import IDENTITY
 from proxy.upstream.group import Group
 from proxy.upstream.server import UpstreamTls
 
@@ -210,6 +212,26 @@ def test_requests_for_an_app_wait_while_it_is_started(parts: Parts) -> None:
 def test_an_app_without_a_socket_has_no_servers(folder: Path) -> None:
     parts = Parts(load(folder / "proxy.toml"), {}, Clock())
     assert group_of(parts, "timeline")._pools == []
+    parts.close()
+
+
+async def test_a_file_that_an_application_names_is_as_it_is_now(tmp_path: Path) -> None:
+    """It may have been written for this very answer, and named before for another client."""
+    text = (
+        '[upstream.other]\nservers = ["127.0.0.1:81"]\nsendfile = "private"\n'
+        '[[route]]\npath = "/"\nto = "other"\n'
+    )
+    (tmp_path / "private").mkdir()
+    file = tmp_path / "private" / "a"
+    parts = Parts(parse(text, tmp_path / "proxyd.toml"), {}, Clock())
+    (below,) = parts.site.routes[0].sendfile
+    sizes = []
+    for content in ("for one", "for another"):
+        file.write_text(content)
+        found = await below.catalog.find(b"a")
+        assert isinstance(found, Asset)
+        sizes.append(found.representations[IDENTITY].length)
+    assert sizes == [7, 11]
     parts.close()
 
 

@@ -141,6 +141,8 @@ class Catalog:
         asset = self.held(key)
         if asset is not None:
             return asset
+        if not self._interval_s and (look := self._looks.get(key)) is not None:
+            await asyncio.wait((look,))  # it may have seen what is not there any more
         # The look is shared: it goes on when one of those who wait for it is cancelled.
         return await asyncio.shield(self._look_once(key))
 

@@ -172,6 +172,30 @@ async def test_with_no_interval_every_request_looks(disk: Disk) -> None:
     assert body(await find(catalog, b"a.txt")) == "new one"
 
 
+async def test_with_no_interval_a_look_that_began_before_does_not_count(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.write("a.txt", "old")
+    catalog = disk.catalog(check_interval_s=0.0)
+    located, go_on = threading.Event(), threading.Event()
+
+    def slow(*args: object) -> object:
+        found = locate(*args)  # type: ignore[arg-type]
+        located.set()
+        go_on.wait(30)
+        return found
+
+    monkeypatch.setattr(catalog_module, "locate", slow)
+    first = asyncio.create_task(find(catalog, b"a.txt"))
+    await asyncio.to_thread(located.wait, 30)
+    replace(disk.write("a.txt", "old"))
+    second = asyncio.create_task(find(catalog, b"a.txt"))
+    await asyncio.sleep(0)
+    go_on.set()
+    await first
+    assert body(await second) == "b" * 500
+
+
 def overwrite(path: Path) -> None:
     path.write_text("b" * 500)
 
