@@ -11,6 +11,9 @@ from bench.errors import BenchError
 # <linux/posix-timers.h>: the clock of a process, all its threads together, counted in nanoseconds.
 # /proc/PID/stat counts in ticks of 10 ms, /proc/PID/schedstat the first thread only.
 _CPUCLOCK_SCHED = 2
+IDLE_TIMEOUT_S = 15.0
+IDLE_LOOK_S = 0.5
+IDLE_SHARE = 0.02
 
 
 def cpu_s(pid: int) -> float:
@@ -50,6 +53,22 @@ def family(master: int) -> dict[int, float]:
     """
     pids = [master, *(child for child in children(master) if not is_loader(child))]
     return {pid: cpu_s(pid) for pid in pids}
+
+
+def wait_until_idle(master: int) -> None:
+    """Return when a server has nothing to do any more: starting is no part of a request.
+
+    proxyd's control process imports for a second beside the first requests. A server that never
+    rests is measured as it is. Raises BenchError.
+    """
+    deadline = time.monotonic() + IDLE_TIMEOUT_S
+    before = family(master)
+    while time.monotonic() < deadline:
+        time.sleep(IDLE_LOOK_S)
+        now = family(master)
+        if now.keys() == before.keys() and used_s(before, now) < IDLE_SHARE * IDLE_LOOK_S:
+            return
+        before = now
 
 
 def is_loader(pid: int) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import final
 
 from bench.configurations import CACHE_DISK_MIB, NGINX_CONF, PROXYD_TOML
-from bench.cpu import on_cpus
+from bench.cpu import on_cpus, wait_until_idle
 from bench.errors import BenchError, SkipError
 
 START_TIMEOUT_S = 20.0
@@ -136,6 +136,7 @@ def running(command: list[str], folder: Path, cpus: set[int], port: int) -> Iter
         process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=stream)
     try:
         wait_until_accepting(process, port, output)
+        wait_until_idle(process.pid)
         yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
