@@ -225,8 +225,9 @@ class Files(Table):
     Apache `CacheMaxFileSize` 1000000."""
 
     check_interval: CheckInterval = default("1s")
-    """How long a file in memory is believed before the disk is asked again; at most 1s. Precedent:
-    nginx `open_file_cache_valid` 60s."""
+    """How long a file in memory is believed before the disk is asked again; at most 1s. Not for
+    files that applications name, which are looked at each time. Precedent: nginx
+    `open_file_cache_valid` 60s."""
 
     compress_min: Size = default("1KiB")
     """Smaller files are not compressed: they fit one packet anyway. Precedent: nginx
