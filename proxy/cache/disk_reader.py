@@ -1,10 +1,10 @@
 """Content that is read from an entry's file while it goes out, block by checked block.
 
-One chunk is under way at a time. On Linux it goes from the page cache to the client without leaving
-the event loop: sent by the kernel to a consumer that takes files, else copied. What is not cached,
-and every other system, is read in a thread. Nothing goes out that did not match its checksum, now
-or less than a minute ago (see `checked`): content that is damaged breaks off, or is a miss when the
-first chunk can be seen before the head of the answer goes out.
+One chunk is under way at a time. On Linux it is copied from the page cache without leaving the
+event loop; what is not cached, and every other system, is read in a thread. Nothing is pushed that
+did not match its checksum: content that is damaged breaks off, or is a miss when the first chunk
+can be seen before the head of the answer goes out. That is why it is copied: what the kernel sends
+from a file is whatever the file holds by then.
 """
 
 import asyncio
@@ -14,17 +14,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from errno import EOPNOTSUPP
 from functools import partial
-from time import monotonic
 from typing import Final
 
-from proxy import page_cache
 from proxy.cache import disk_file
-from proxy.cache.checked import Checked
 from proxy.cache.disk_file import BLOCK_BYTES, CHECK_BYTES, Layout
 from proxy.cache.disk_folder import READ_FLAGS
 from proxy.errors import StoredContentError
-from proxy.message import NO_FILES, Consumer
-from proxy.page_cache import LEAST_SEND_BYTES, NOT_IN_CACHE, NOWAIT, SEND_BYTES
+from proxy.message import Consumer
+from proxy.page_cache import NOT_IN_CACHE, NOWAIT
 from proxy.rules.ranges import Span
 
 # As for plain files: from 128 KiB on the cost per byte is flat, and a turn stays below 150 µs.
@@ -51,7 +48,6 @@ class DiskBody:
     """
 
     __slots__ = (
-        "_checked",
         "_checks",
         "_damaged",
         "_executor",
@@ -77,7 +73,6 @@ class DiskBody:
         self._executor = executor
         self._damaged = damaged
         self._checks = checks
-        self._checked = Checked()
 
     @property
     def file_id(self) -> bytes:
@@ -106,8 +101,7 @@ class DiskBody:
     def read(self, descriptor: int, span: Span, flags: int) -> bytes:
         """Return the first bytes of `span`, a chunk at most, once its blocks are found whole.
 
-        Returns nothing when `flags` forbid to wait for the disk; those may only be given on the
-        event loop, and let blocks pass that were checked lately. Raises OSError and
+        Returns nothing when `flags` forbid to wait for the disk. Raises OSError and
         StoredContentError.
         """
         first = span.first // BLOCK_BYTES
@@ -116,43 +110,22 @@ class DiskBody:
         at = first * BLOCK_BYTES
         return b"" if found is None else bytes(found[span.first - at : span.stop - at])
 
-    def whole_until(self, descriptor: int, start: int, stop: int) -> int:
-        """Return up to where content from `start` on is whole, after a look at it if need be.
-
-        On the event loop only. It looks at a chunk at most; returns `start` when that is not in the
-        page cache. Raises OSError and StoredContentError.
-        """
-        first = start // BLOCK_BYTES
-        last = -(-stop // BLOCK_BYTES)
-        known = self._checked.until(os.fstat(descriptor), first, last, monotonic())
-        if known == first:
-            blocks = min(last - first, CHUNK_BLOCKS)
-            if self._whole_blocks(descriptor, first, blocks, NOWAIT) is None:
-                return start
-            known += blocks
-        return min(stop, known * BLOCK_BYTES)
-
     def _whole_blocks(
         self, descriptor: int, first: int, blocks: int, flags: int
     ) -> memoryview | None:
         """Read and check `blocks` of the content; what is returned holds until the next read."""
         at = first * BLOCK_BYTES
         wanted = min(blocks * BLOCK_BYTES, self.size_bytes - at)
-        status, now = os.fstat(descriptor), monotonic()  # from before what it vouches for
         data = landing.view[:wanted]
         count = read_into(descriptor, data, self.offset + at, flags)
         if count < wanted and flags:
             return None
-        if flags and self._checked.until(status, first, first + blocks, now) == first + blocks:
-            return data
         checks = self._checks_of(descriptor, first, blocks, flags)
         if len(checks) < blocks * CHECK_BYTES and flags:
             return None
         if count < wanted:
             raise StoredContentError("it is cut short")
         disk_file.check(self._layout, first, data, checks)
-        if flags:
-            self._checked.add(status, first, first + blocks, now)
         return data
 
     def _checks_of(
@@ -231,6 +204,7 @@ class DiskSource:
     """A `Source` of pieces in order: bytes as they are, and spans of the content."""
 
     __slots__ = (
+        "_ahead",
         "_body",
         "_consumer",
         "_descriptor",
@@ -239,7 +213,6 @@ class DiskSource:
         "_pieces",
         "_reading",
         "_scheduled",
-        "_send_file",
         "length",
     )
 
@@ -249,7 +222,7 @@ class DiskSource:
         self._descriptor = descriptor
         self._pieces = [piece for piece in reversed(pieces) if _size(piece)]
         self._consumer: Consumer | None = None
-        self._send_file: Callable[[int, int, int], int] | None = None
+        self._ahead = b""  # the first chunk, which was looked at before the head went out
         self._loop: asyncio.AbstractEventLoop | None = None
         self._paused = False
         self._reading = False
@@ -263,7 +236,7 @@ class DiskSource:
         try:
             self._body.check_size(self._descriptor)
             if NOWAIT:
-                self._body.whole_until(self._descriptor, span.first, span.stop)
+                self._ahead = self._body.read(self._descriptor, span, NOWAIT)
         except StoredContentError as error:
             if not self._body.is_replaced(self._descriptor):
                 self._body.report(error)
@@ -274,7 +247,6 @@ class DiskSource:
     def start(self, consumer: Consumer) -> None:
         """Begin to push; the first chunk comes before this returns when it is in the page cache."""
         self._consumer = consumer
-        self._send_file = getattr(consumer, "send_file", None)
         self._loop = asyncio.get_running_loop()
         self._push()
 
@@ -332,35 +304,14 @@ class DiskSource:
 
     def _push_cached(self, consumer: Consumer, span: Span) -> bool:
         """Hand over a chunk from the page cache; False when a thread has to see to it."""
-        send_file = self._send_file
+        data, self._ahead = self._ahead, b""
         try:
-            count = 0 if send_file is None else self._sendable(span)
-            data = b"" if count else self._body.read(self._descriptor, span, NOWAIT)
+            data = data or self._body.read(self._descriptor, span, NOWAIT)
         except (OSError, StoredContentError):
             return False  # the thread meets it again, and looks into it
-        if send_file is None or not count:
-            if data:
-                self._take(consumer, span, data)
-            return bool(data)
-        sent = send_file(self._descriptor, self._body.offset + span.first, count)
-        if sent > 0:
-            self._count(span, sent)
-            self._go_on(consumer)
-        elif sent == NO_FILES:
-            self._send_file = None
-            self._schedule()
-        elif not self._paused:
-            return False  # it has become shorter
-        return True
-
-    def _sendable(self, span: Span) -> int:
-        """Return how much from the start of `span` may go out as it is in the page cache."""
-        start, stop = span
-        if stop - start < LEAST_SEND_BYTES:
-            return 0
-        body, descriptor = self._body, self._descriptor
-        count = body.whole_until(descriptor, start, min(stop, start + SEND_BYTES)) - start
-        return count if count and page_cache.holds(descriptor, body.offset + start, count) else 0
+        if data:
+            self._take(consumer, span, data)
+        return bool(data)
 
     def _on_read(self, span: Span, future: "asyncio.Future[bytes | Failure]") -> None:
         self._reading = False
@@ -379,22 +330,15 @@ class DiskSource:
 
     def _take(self, consumer: Consumer, span: Span, data: bytes) -> None:
         """Count `data` off its span, and hand it over."""
-        self._count(span, len(data))
-        self._feed(consumer, data)
-
-    def _count(self, span: Span, size_bytes: int) -> None:
-        """Count what went out, or is about to, off its span."""
-        start = span.first + size_bytes
+        start = span.first + len(data)
         if start < span.stop:
             self._pieces[-1] = Span(start, span.stop)
         else:
             self._pieces.pop()
+        self._feed(consumer, data)
 
     def _feed(self, consumer: Consumer, data: bytes) -> None:
         consumer.feed(data)
-        self._go_on(consumer)
-
-    def _go_on(self, consumer: Consumer) -> None:
         if self._pieces:
             if not self._paused:
                 self._schedule()

@@ -140,7 +140,7 @@ async def test_one_that_does_not_come_so_far_is_ended(
     monkeypatch: pytest.MonkeyPatch, source: str, told: str
 ) -> None:
     monkeypatch.setattr(upgrade.sys, "orig_argv", ["python", "-c", source])  # type: ignore[attr-defined]
-    monkeypatch.setattr(upgrade, "_READY_S", 0.5)
+    monkeypatch.setattr(upgrade, "_READY_S", 30 if source == "pass" else 0.5)
     monkeypatch.setattr(upgrade, "_END_S", 0.5)
     with pytest.raises(CommandError, match=told):
         await start_successor([], 2, 0, TicketSecret.new(0), {}, print)

@@ -213,8 +213,9 @@ def test_a_file_goes_out_as_it_is_to_fast_and_to_slow_readers(
         assert sent.waits
 
 
-@needs_sendfile
-def test_stored_content_goes_out_as_it_is(run: Run, tmp_path: Path, sent: Sent) -> None:
+def test_stored_content_is_copied_so_that_what_was_checked_goes_out(
+    run: Run, tmp_path: Path, sent: Sent
+) -> None:
     async def main() -> None:
         store, body, _place = await stored(tmp_path)
         async with serving(body.source) as server:
@@ -226,7 +227,7 @@ def test_stored_content_goes_out_as_it_is(run: Run, tmp_path: Path, sent: Sent) 
         await store.close()
 
     run(main())
-    assert sent.bytes >= 3 * (len(CONTENT) - page_cache.LEAST_SEND_BYTES)
+    assert not sent.bytes
 
 
 @pytest.mark.parametrize("kind", ["file", "stored"])
