@@ -1,11 +1,10 @@
 """The stacks that the lab knows: what each is made of, whether it is installed, how it starts."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +17,7 @@ from proxy.lab.configurations import (
     PROXYD_NO_CACHE,
     PROXYD_UPSTREAM,
 )
+from proxy.lab.services import Build, Service, find_program
 
 TARGET = "proxy.lab.application:app"
 THREADS = 8
@@ -40,25 +40,6 @@ class Site:
     inner_port: int
     files: Path
     environment: Mapping[str, str]
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """A program of a stack. `shown`: its command as a person would write it."""
-
-    name: str
-    command: list[str]
-    shown: str
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
-    """What makes a stack run: files to write, then services to start, the innermost first."""
-
-    services: list[Service]
-    files: dict[str, str] = field(default_factory=dict)
 
 
 @final
@@ -91,7 +72,7 @@ def needs_module(module: str, package: str) -> Callable[[], str]:
 
 def needs_nginx() -> str:
     """Say what to install for nginx."""
-    return "" if shutil.which("nginx") else "nginx is not installed: apt install nginx-light"
+    return "" if find_program("nginx") else "nginx is not installed: apt install nginx-light"
 
 
 def nothing() -> str:
@@ -110,7 +91,8 @@ def versions(*packages: str) -> Callable[[], str]:
 
 def nginx_version() -> str:
     """Ask nginx for its version."""
-    told = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=False)  # noqa: S607
+    program = find_program("nginx") or "nginx"
+    told = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)  # noqa: S603
     return f"{told.stderr.strip().rpartition('/')[2]}, waitress {metadata.version('waitress')}"
 
 
@@ -167,7 +149,8 @@ def with_nginx(site: Site) -> Build:
     """Write a configuration for nginx, and start it before Waitress."""
     user = "user root;\n" if os.geteuid() == 0 else ""
     text = NGINX.format(port=site.port, inner_port=site.inner_port, files=site.files, user=user)
-    command = ["nginx", "-p", f"{site.folder}/", "-c", "nginx.conf"]
+    program = find_program("nginx") or "nginx"
+    command = [program, "-p", f"{site.folder}/", "-c", "nginx.conf"]
     front = Service(name="nginx", command=command, shown="nginx -p . -c nginx.conf")
     return Build(
         services=[waitress(site.inner_port, *TRUST_NGINX), front], files={"nginx.conf": text}

@@ -17,7 +17,8 @@ from proxy.lab.load_job import (
 )
 from proxy.lab.load_job import Visit as Timed
 from proxy.lab.model import Probe, Process, Timeline
-from proxy.lab.running import HOST, Running
+from proxy.lab.running import Running
+from proxy.lab.services import HOST
 from proxy.lab.sizes import Sizes
 from proxy.lab.usage import Cpu
 

@@ -11,7 +11,7 @@ from proxy.errors import LabError
 from proxy.lab.application import DIGEST_FIELD, digest
 from proxy.lab.generator import Generator
 from proxy.lab.load_job import Ask, Crowd, CrowdTold, LoadJob, Told
-from proxy.lab.running import free_ports
+from proxy.lab.services import free_ports
 from proxy.lab.visit import head
 from tests.lab.serving import always, answer, serving
 

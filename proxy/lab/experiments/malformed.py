@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import final
 
 from proxy.lab.model import Metric, Picture, Probe, Verdict
-from proxy.lab.running import HOST, Running
+from proxy.lab.running import Running
+from proxy.lab.services import HOST
 from proxy.lab.sizes import Sizes
 from proxy.lab.visit import Observation, Visit
 
