@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from proxy.protocol.socket_file import KEEP_FILE
+
 # Many monitors; past it the oldest connection without a request goes for a new one.
 CONNECTIONS = 64
 KEEPALIVE_S = 15.0
@@ -39,8 +41,11 @@ class Serving:
         loop = asyncio.get_running_loop()
         for sock in sockets:
             sock.setblocking(False)
-            make = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-            self._servers.append(await make(self._accept, sock=sock))
+            if sock.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(self._accept, sock=sock, **KEEP_FILE)
+            else:
+                server = await loop.create_server(self._accept, sock=sock)
+            self._servers.append(server)
 
     def _accept(self) -> asyncio.Protocol:
         server = self._runner.server

@@ -9,9 +9,8 @@ accept ──→ Http1
 import asyncio
 import logging
 import socket
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from proxy.errors import BadRequestError
 from proxy.pipeline.exchange import OPEN, Entrance, Peer
@@ -19,6 +18,7 @@ from proxy.protocol.deadlines import NEVER
 from proxy.protocol.handshake import Handshake
 from proxy.protocol.http1 import IDLE_LINGER_S, Http1
 from proxy.protocol.peer import peer_of, plain
+from proxy.protocol.socket_file import KEEP_FILE
 from proxy.rules.proxy_protocol import Preface, parse
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from proxy.protocol.tls import Contexts
 
 log = logging.getLogger("proxyd.listener")
-
-# The socket's file belongs to the master; from 3.13 on a server that closes would remove it.
-_KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +57,7 @@ async def listen(
         return Http1(service)
 
     if sock.family == socket.AF_UNIX:
-        return await loop.create_unix_server(accept, sock=sock, backlog=backlog, **_KEEP_FILE)
+        return await loop.create_unix_server(accept, sock=sock, backlog=backlog, **KEEP_FILE)
     return await loop.create_server(accept, sock=sock, backlog=backlog)
 
 
