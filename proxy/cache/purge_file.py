@@ -4,7 +4,7 @@
      ├──────────┼──────────────────────────────┼─────────────────────────┤
      │ words    │ ring of 4096 slots           │ cells of invalid URLs   │
      └──────────┴──────────────────────────────┴─────────────────────────┘
-     words: magic; sequence, slots written so far, floor; the complements of these three
+     words: magic; sequence, slots written so far, floor; the complements of these three; retired
 
 The sequence counts events and is all that a hit looks at. A purge is written into one slot, or
 several for a long argument, each with its own checksum; then the words follow, the sequence last,
@@ -17,7 +17,9 @@ fast. So it only notes its number in the cell that the URL's CRC leads to: anoth
 the cell is validated for nothing.
 
 Whatever is not as it should be makes the file anew, with a random sequence: what was compared with
-another file's purges lies outside it.
+another file's purges lies outside it. Who makes a file in the place of one that was removed retires
+that one: its sequence changes, so that all who still have it look for the new file at their next
+hit, and no purge is noted where only some of them would see it.
 """
 
 import fcntl
@@ -49,6 +51,7 @@ FILE_BYTES: Final = _SLOTS_END + CELLS * 8
 _MAGIC: Final = int.from_bytes(b"pxpurge1", "little")
 _SEQUENCE, _WRITTEN, _FLOOR = 1, 2, 3
 _COMPLEMENT: Final = 3
+_RETIRED: Final = 7
 _ALL_ONES: Final = 2**64 - 1
 
 # checksum; part, parts, kind, mode; number, sequence; time; length
@@ -141,12 +144,27 @@ class PurgeFile:
             return False
         return os.path.samestat(now, os.fstat(self._descriptor)) and now.st_size >= FILE_BYTES
 
-    def append(self, kind: int, mode: int, argument: bytes) -> int:
-        """Write a purge; returns its sequence. Raises PurgeError."""
+    @property
+    def is_retired(self) -> bool:
+        """Whether another file is in the place of this one, or was."""
+        return bool(self.words[_RETIRED])
+
+    def retire(self) -> None:
+        """Have all who use this file look for the one in its place. Raises PurgeError."""
+        with self.locked():
+            # Of a file that was cut short, the words may be gone.
+            if os.fstat(self._descriptor).st_size >= FILE_BYTES:
+                self.words[_RETIRED] = 1
+                self._set(_SEQUENCE, self.words[_SEQUENCE] + 1)
+
+    def append(self, kind: int, mode: int, argument: bytes) -> int | None:
+        """Write a purge; returns its sequence, None when the file is retired. Raises PurgeError."""
         if len(argument) > MOST_ARGUMENT_BYTES:
             raise PurgeError(f"what is to be purged is longer than {MOST_ARGUMENT_BYTES} bytes")
         parts = max(1, -(-len(argument) // _PART_BYTES))
         with self.locked():
+            if self.is_retired:
+                return None
             words = self.words
             sequence, written = words[_SEQUENCE] + 1, words[_WRITTEN]
             self._raise_floor(written, parts)
@@ -157,9 +175,11 @@ class PurgeFile:
             self._set(_SEQUENCE, sequence)
         return sequence
 
-    def invalidate(self, url: bytes) -> int:
-        """Note that what is stored for `url` is to be validated; returns the sequence."""
+    def invalidate(self, url: bytes) -> int | None:
+        """Note that what is stored for `url` is to be validated; returns as `append`."""
         with self.locked():
+            if self.is_retired:
+                return None
             sequence = self.words[_SEQUENCE] + 1
             self._cells[_cell(url)] = sequence
             self._set(_SEQUENCE, sequence)
@@ -207,6 +227,7 @@ class PurgeFile:
         words = self.words
         return (
             words[0] == _MAGIC
+            and not self.is_retired
             and 0 < words[_FLOOR] <= words[_SEQUENCE]
             and all(
                 words[at] ^ words[at + _COMPLEMENT] == _ALL_ONES
@@ -228,6 +249,7 @@ class PurgeFile:
         self._set(_WRITTEN, 0)
         self._set(_FLOOR, start)
         self._set(_SEQUENCE, start)
+        words[_RETIRED] = 0
         words[0] = _MAGIC
 
     def _finish_appends(self) -> None:

@@ -62,6 +62,7 @@ class Purges:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / PURGES
+        self._is_missing = False
         self._open()
 
     def _open(self) -> None:
@@ -95,11 +96,22 @@ class Purges:
         """
         if not argument and kind is not Kind.ALL:
             raise PurgeError("a purge needs to say of what; use `all` for everything")
-        return self._file.append(kind, mode, argument)
+        return self._note(lambda file: file.append(kind, mode, argument))
 
     def invalidate(self, url: bytes) -> int:
         """Have what is stored for `url` validated before it is used. RFC 9111 §4.4."""
-        return self._file.invalidate(url)
+        return self._note(lambda file: file.invalidate(url))
+
+    def _note(self, write: Callable[[PurgeFile], int | None]) -> int:
+        """Write into the file that all others use. Raises PurgeError."""
+        self.check()
+        sequence = write(self._file)
+        if sequence is None:  # another process has just made one in its place
+            self.check()
+            sequence = write(self._file)
+        if sequence is None:
+            raise PurgeError(f"{self._path} was removed, and cannot be made again")
+        return sequence
 
     def invalidate_tag(self, tag: bytes) -> int:
         """Have what is stored with `tag` validated before it is used. RFC 9875 §3."""
@@ -148,16 +160,25 @@ class Purges:
         """See that the file is still the one that others use; called about once a second.
 
         When somebody has removed it, it is made again, and all that is stored must be validated.
+        Others learn of it at their next hit.
         """
-        if self._file.is_in_place():
-            return
-        log.warning("%s was removed: stored entries will be validated", self._path)
         held = self._file
+        if held.is_in_place() and not held.is_retired:
+            return
         try:
             self._open()
         except StartError as error:
-            log.warning("%s", error)
+            if not self._is_missing:
+                log.warning("%s was removed: %s", self._path, error)
+            self._is_missing = True
             return
+        self._is_missing = False
+        log.warning("%s was removed: stored entries will be validated", self._path)
+        if not held.is_in_place():
+            try:
+                held.retire()
+            except PurgeError as error:
+                log.warning("%s", error)
         held.close()
 
     def close(self) -> None:
@@ -190,7 +211,11 @@ class Purges:
 
     def _catch_up(self) -> bool:
         """Learn of the purges that others added; False when the file cannot be read now."""
+        if self._file.is_retired:
+            self.check()
         file = self._file
+        if file.is_retired:
+            return False
         try:
             with file.locked():
                 sequence = self.current()

@@ -115,6 +115,7 @@ class Upkeep:
     def _catalogue(self) -> "_Catalogue":
         """Return the open catalogue, a new one when somebody has removed its file."""
         if self._open is not None and not self._open.index.is_current():
+            self._open.purges.check()  # or the workers would not learn of the new file at once
             self._give_up("was removed")
         if self._open is None:
             self._open = _Catalogue(self._folder)

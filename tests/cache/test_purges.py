@@ -339,6 +339,106 @@ def test_a_file_that_cannot_be_made_again_goes_on_as_it_is(
     assert "cannot keep its purges" in caplog.text
 
 
+def remove(folder: Path, how: str) -> None:
+    """Take the file of purges from its place: all with it, or only its name."""
+    if how == "unlinked":
+        (folder / PURGES).unlink()
+    else:
+        (folder / PURGES).rename(folder / "aside")
+
+
+@pytest.mark.parametrize("how", ["unlinked", "renamed"])
+@pytest.mark.parametrize("kind", [Kind.URL, Kind.ALL, None])
+def test_no_purge_is_lost_on_processes_that_have_not_seen_that_the_file_was_removed(
+    opened: Open, tmp_path: Path, how: str, kind: Kind | None
+) -> None:
+    """One has seen it, one purges, one only looks; a second has not passed."""
+    first, purger, reader = opened(), opened(), opened()
+    before = known(reader)
+    remove(tmp_path, how)
+    first.check()
+    assert reader.verdict(before) is Verdict.INVALID
+    since = [known(each) for each in (first, reader)]
+    if kind is None:
+        purger.invalidate(URL)
+    else:
+        purger.add(kind, Verdict.HARD, URL if kind is Kind.URL else b"")
+    expected = Verdict.INVALID if kind is None else Verdict.HARD
+    for one in since:
+        assert first.verdict(entry(URL, purge_seq=one.purge_seq)) is expected
+        assert reader.verdict(one) is expected
+
+
+def test_who_purges_finds_that_the_file_was_removed(opened: Open, tmp_path: Path) -> None:
+    purger, reader = opened(), opened()
+    kept = known(reader)
+    (tmp_path / PURGES).unlink()
+    purger.add(Kind.URL, Verdict.HARD, URL + b"&other")
+    assert reader.verdict(kept) is Verdict.INVALID
+    assert reader.verdict(known(opened())) is Verdict.NOTHING
+
+
+def test_a_purge_is_refused_where_only_this_process_would_see_it(
+    opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, purger = opened(), opened()
+    kept = known(purger)
+    path = tmp_path / PURGES
+    path.unlink()
+    first.check()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(PurgeError, match="was removed, and cannot be made again"):
+        purger.add(Kind.ALL, Verdict.HARD)
+    for _ in range(3):
+        assert purger.verdict(kept) is Verdict.INVALID
+    assert caplog.text.count("was removed: the cache cannot keep its purges") == 1
+    path.rmdir()
+    purger.add(Kind.ALL, Verdict.SOFT)
+    assert purger.verdict(known(purger)) is Verdict.NOTHING
+
+
+def test_a_file_that_is_put_back_after_another_was_in_its_place_brings_nothing_back(
+    opened: Open, tmp_path: Path
+) -> None:
+    one, other = opened(), opened()
+    kept = known(one)
+    path = tmp_path / PURGES
+    path.rename(tmp_path / "aside")
+    one.check()
+    one.add(Kind.ALL, Verdict.HARD)
+    (tmp_path / "aside").rename(path)
+    assert one.verdict(entry(URL, purge_seq=kept.purge_seq)) is not Verdict.NOTHING
+    one.check()
+    other.check()
+    assert one.verdict(entry(URL, purge_seq=kept.purge_seq)) is Verdict.INVALID
+    assert other.verdict(kept) is Verdict.INVALID
+    assert other.verdict(known(one)) is Verdict.NOTHING
+
+
+def test_a_file_that_a_lock_keeps_from_being_retired_is_left(
+    opened: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = opened(), opened()
+    (tmp_path / PURGES).rename(tmp_path / "aside")
+    with other._file.locked():
+        one.check()
+    assert "is locked" in caplog.text
+    assert not other._file.is_retired
+    assert one.add(Kind.ALL, Verdict.HARD)
+
+
+def test_a_file_that_was_cut_short_is_left_when_another_takes_its_place(
+    opened: Open, tmp_path: Path
+) -> None:
+    one = opened()
+    path = tmp_path / PURGES
+    os.truncate(path, 0)
+    path.unlink()
+    one.check()
+    assert one.verdict(known(one)) is Verdict.NOTHING
+
+
 def test_a_folder_that_cannot_be_used_is_said_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StartError, match=r"cannot keep its purges in .*see \[cache\]"):

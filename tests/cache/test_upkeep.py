@@ -16,11 +16,14 @@ from proxy.cache.codec import encode_marker
 from proxy.cache.disk_folder import name_of
 from proxy.cache.index import BLOCK_BYTES, INDEX
 from proxy.cache.inventory import Item
-from proxy.cache.journal import JOURNAL, Kind, Record
+from proxy.cache.journal import JOURNAL, Record
+from proxy.cache.journal import Kind as Event
 from proxy.cache.journal import encode as record_of
+from proxy.cache.purges import Kind, Purges, Verdict
 from proxy.cache.store import Marker
 from proxy.cache.upkeep import IDLE_S, LEFTOVER_S, SCAN_EVERY_S, SWEEP_EVERY_S, TROUBLED_S
 from tests.cache.keeping import KEY, Place
+from tests.cache.making import entry
 
 # What is past its time is found so much later at the most.
 LATE_S = 256
@@ -61,6 +64,22 @@ def test_what_a_worker_stores_is_described(place: Place) -> None:
     )
 
 
+def test_workers_learn_at_once_that_the_folder_was_removed(place: Place) -> None:
+    """And not only at their next look: a tool may purge before that."""
+    place.work()
+    purges = Purges(place.folder)
+    held = entry(KEY % 1, purge_seq=purges.current())
+    place.folder.rename(place.folder.with_name("gone"))
+    place.folder.mkdir()
+    place.work()
+    assert purges.verdict(held) is Verdict.INVALID
+    tool = Purges(place.folder)
+    tool.add(Kind.ALL, Verdict.HARD)
+    assert purges.current() == tool.current()
+    tool.close()
+    purges.close()
+
+
 def test_the_marker_of_a_key_with_vary_is_counted_and_not_listed(place: Place) -> None:
     name = name_of(KEY % 1, b"")
     size = place.store(name, encode_marker(Marker(KEY % 1, ((b"accept-language",),))))
@@ -99,7 +118,7 @@ def test_what_no_journal_told_is_found_within_a_day(place: Place) -> None:
 def test_lost_records_make_it_look(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     place.work()
     place.put(1, tell=False)
-    (place.folder / JOURNAL).write_bytes(record_of(Record(Kind.LOST, bytes(16), 0, 0, 0)))
+    (place.folder / JOURNAL).write_bytes(record_of(Record(Event.LOST, bytes(16), 0, 0, 0)))
     place.work()
     assert place.keys() == [1]
     assert "1 files were not in it, 0 that were in it are gone" in caplog.text
