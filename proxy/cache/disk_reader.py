@@ -2,9 +2,10 @@
 
 One chunk is under way at a time. On Linux it is copied from the page cache without leaving the
 event loop; what is not cached, and every other system, is read in a thread. Nothing is pushed that
-did not match its checksum: content that is damaged breaks off, or is a miss when the first chunk
-can be seen before the head of the answer goes out. That is why it is copied: what the kernel sends
-from a file is whatever the file holds by then.
+did not match its checksum: a file whose first chunk is damaged, or that another one has replaced,
+is a miss, for that chunk is looked at before the head of the answer goes out; what is damaged
+further on breaks off. That is why it is copied: what the kernel sends from a file is whatever the
+file holds by then.
 """
 
 import asyncio
@@ -82,7 +83,8 @@ class DiskBody:
     def source(self, pieces: Sequence[bytes | Span] | None = None) -> "DiskSource":
         """Open it and return a source of `pieces` in order, of all of it for None.
 
-        Raises StoredContentError when it is gone, replaced or seen to be damaged.
+        Raises StoredContentError when it is gone, replaced or damaged, as far as that can be seen
+        without waiting; the rest is for `look` of a source that is not `seen`.
         """
         if pieces is None:
             pieces = [Span(0, self.size_bytes)]
@@ -206,6 +208,7 @@ class DiskSource:
     __slots__ = (
         "_ahead",
         "_body",
+        "_cancelled",
         "_consumer",
         "_descriptor",
         "_loop",
@@ -214,6 +217,7 @@ class DiskSource:
         "_reading",
         "_scheduled",
         "length",
+        "seen",
     )
 
     def __init__(self, body: DiskBody, descriptor: int, pieces: Sequence[bytes | Span]) -> None:
@@ -227,22 +231,50 @@ class DiskSource:
         self._paused = False
         self._reading = False
         self._scheduled = False
+        self._cancelled = False
+        self.seen = True
+
+    def _first_span(self) -> Span | None:
+        return next((piece for piece in reversed(self._pieces) if isinstance(piece, Span)), None)
 
     def begin(self) -> None:
         """Check the first chunk if it is in the page cache; raises StoredContentError."""
-        span = next((piece for piece in reversed(self._pieces) if isinstance(piece, Span)), None)
+        span = self._first_span()
         if span is None:
             return
         try:
             self._body.check_size(self._descriptor)
             if NOWAIT:
                 self._ahead = self._body.read(self._descriptor, span, NOWAIT)
+            self.seen = bool(self._ahead)
         except StoredContentError as error:
             if not self._body.is_replaced(self._descriptor):
                 self._body.report(error)
             raise
         except OSError as error:
             raise StoredContentError(f"it cannot be read: {error.strerror}") from None
+
+    async def look(self) -> None:
+        """Check the first chunk, in a thread; raises StoredContentError, and is closed then."""
+        span = self._first_span()
+        if span is None or self.seen:
+            return
+        self._reading = True
+        future = self._body.read_in_thread(self._descriptor, span)
+        future.add_done_callback(self._on_look)
+        result = await asyncio.shield(future)  # the file stays open as long as a thread reads it
+        if isinstance(result, tuple):
+            self.cancel()
+            if not result[1]:
+                self._body.report(result[0])
+            raise result[0]
+        self._ahead = result
+        self.seen = True
+
+    def _on_look(self, _future: object) -> None:
+        self._reading = False
+        if self._cancelled:
+            self._close()
 
     def start(self, consumer: Consumer) -> None:
         """Begin to push; the first chunk comes before this returns when it is in the page cache."""
@@ -262,6 +294,7 @@ class DiskSource:
     def cancel(self) -> None:
         """Give up; the file is closed when no thread reads it any more."""
         self._consumer = None
+        self._cancelled = True
         if not self._reading:
             self._close()
 
@@ -296,7 +329,7 @@ class DiskSource:
             self._pieces.pop()
             self._feed(consumer, piece)
             return
-        if NOWAIT and self._push_cached(consumer, piece):
+        if (NOWAIT or self._ahead) and self._push_cached(consumer, piece):
             return
         self._reading = True
         future = self._body.read_in_thread(self._descriptor, piece)

@@ -1,7 +1,9 @@
 """Content on its way into a file while it streams to a client: written aside, then named.
 
 The client's pace is its own: what the disk has not taken yet waits in memory up to a bound, `write`
-asks for a pause before that, and content that comes all the same is given up.
+asks for a pause before that, and content that comes all the same is given up. What was written by
+then can still be read back, for clients who are not as far yet: a full disk costs an entry, and no
+answer.
 """
 
 import asyncio
@@ -62,6 +64,7 @@ class DiskWriter:
         "_entry",
         "_file",
         "_host",
+        "_is_abandoned",
         "_is_committed",
         "_is_done",
         "_is_pressed",
@@ -83,6 +86,7 @@ class DiskWriter:
         self._waiting_bytes = 0
         self._is_pressed = False
         self._is_done = False
+        self._is_abandoned = False
         self._is_committed = False
         self._task: asyncio.Task[None] | None = None
         self._file = _File(host.root, codec.encode(entry, host.now()))
@@ -126,7 +130,7 @@ class DiskWriter:
         self._waiting_bytes += len(data)
         if self._waiting_bytes > MOST_WAITING_BYTES:
             log.info("content comes faster than the disk takes it, and is not stored")
-            self.abandon()
+            self._end()
             return True
         if self._waiting_bytes >= CHUNK_BYTES and self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._pump())
@@ -159,11 +163,14 @@ class DiskWriter:
         return entry
 
     def abandon(self) -> None:
-        """Give it up; nothing of it is found by anybody."""
+        """Give it up, also what could be read back; nothing of it is found by anybody."""
+        if self._is_abandoned or self._is_committed:
+            return
+        self._is_abandoned = True
         if not self._is_done:
             self._end()
-            if self._task is None:
-                self._host.executor.submit(self._file.discard)
+        if self._task is None:
+            self._host.executor.submit(self._file.discard)
 
     async def settled(self) -> None:
         """Wait until no thread writes for it."""
@@ -191,7 +198,8 @@ class DiskWriter:
                 self._drained()
         if self._is_done:
             self._parts.clear()
-            self._host.executor.submit(self._file.discard)
+            file = self._file
+            self._host.executor.submit(file.discard if self._is_abandoned else file.unname)
             self._host.ended(self)
         self._task = None
 
@@ -230,7 +238,7 @@ class _File:
         Returns 0 when the head has outgrown the room that was left for it.
         """
         if not disk_file.fits(self.layout, head):
-            self.discard()
+            self.unname()
             return 0
         start = disk_file.prologue(self.layout) + disk_file.slot(self.layout, 0, 1, head)
         os.pwrite(self.descriptor, start, 0)
@@ -240,12 +248,16 @@ class _File:
         self._path = ""
         return file_bytes
 
-    def discard(self) -> None:
-        """Close it, and remove it unless it has its name."""
+    def unname(self) -> None:
+        """Remove it unless it has its name; what is in it can be read until it is closed."""
         if self._path:
             path, self._path = self._path, ""
             disk_folder.unlink(path)
+
+    def discard(self) -> None:
+        """Close it, and remove it unless it has its name."""
         self.close()
+        self.unname()
 
     def close(self) -> None:
         """Close it; it keeps its name."""
@@ -268,5 +280,5 @@ def _finish(file: _File, parts: list[bytes], head: bytes, name: bytes) -> int:
         file.add(parts, is_last=True)
         return file.finish(head, name)
     except OSError:
-        file.discard()
+        file.unname()
         raise

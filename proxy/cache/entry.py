@@ -28,7 +28,8 @@ class StoredBody(Protocol):
         """Open it and return a source of `pieces` in order, of all of it for None.
 
         Every byte is checked before it is pushed. Raises StoredContentError when it is gone or
-        damaged, which is to be treated as a miss.
+        damaged, which is to be treated as a miss; what cannot tell without waiting for the disk is
+        a DiskSource that is not `seen`.
         """
 
 

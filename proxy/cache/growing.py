@@ -111,7 +111,7 @@ class Growing:
         return reader
 
     def may_be_joined(self) -> bool:
-        """Whether all of it can be had by somebody who comes now."""
+        """Whether all of it can be had by somebody who comes now, and will be kept."""
         return self.keeping and (self.writer is None or not self.writer.gave_up)
 
     def to_commit(self) -> Writer | None:
@@ -124,13 +124,17 @@ class Growing:
         if writer is None:
             return None
         self._committing = True
+        entry = None
         try:
-            return await writer.commit(self.trailers)
+            entry = await writer.commit(self.trailers)
         finally:
             self._committing = False
+            self.keeping = entry is not None
             for reader in list(self._readers):
                 reader.go_on()
+            self._forget()
             self._release()
+        return entry
 
     def worth_finishing(self) -> bool:
         """Whether to go on although nobody reads it: at least half of it is here, or nearly all."""
@@ -204,8 +208,8 @@ class Growing:
             return
         if not writer.write(data):
             self._behind = True
-        if writer.gave_up:
-            self.writer, self.keeping = None, False
+        if writer.gave_up:  # it stays for those who still read what it has
+            self.keeping = False
 
     def _drained(self) -> None:
         self._behind = False
@@ -246,7 +250,7 @@ class Growing:
 
     def from_disk(self, at: int) -> Source | None:
         """Return a source of what the writer has from `at` on."""
-        if self.writer is None or self.writer.gave_up:
+        if self.writer is None:
             return None
         try:
             return self.writer.read_back(Span(at, self.writer.written_bytes))

@@ -43,7 +43,7 @@ class Writer(Protocol):
 
     @property
     def gave_up(self) -> bool:
-        """Whether it keeps nothing any more."""
+        """Whether nobody will find it; what is written can be read back all the same."""
 
     def read_back(self, span: Span) -> Source:
         """Return a source of content that is written. Raises StoredContentError."""
@@ -52,7 +52,7 @@ class Writer(Protocol):
         """Make it an entry that others find; None when it could not be kept."""
 
     def abandon(self) -> None:
-        """Give it up; nothing of it is found by anybody."""
+        """Give it up, also what could be read back; nothing of it is found by anybody."""
 
     def release(self) -> None:
         """Learn that nobody reads back any more what is committed."""

@@ -12,7 +12,7 @@ from proxy.cache.growing import Growing
 from proxy.cache.tiered import Tiered
 from proxy.message import Fields, Response
 from proxy.pipeline.completing import beginning_of
-from proxy.pipeline.exchange import Exchange, Step
+from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.question import Question
 from proxy.pipeline.serve import serve_as
 from proxy.pipeline.stream import serve_growing
@@ -58,7 +58,7 @@ class Arrival:
             return False
         return question.variant(entry.vary) == entry.variant
 
-    def give(self, exchange: Exchange, question: Question, given: Response) -> Step:
+    def give(self, exchange: Exchange, question: Question, given: Response) -> Step | Wait:
         """Answer one client; `given` is all of the answer, its content apart."""
         if self.growing is None:
             return serve_as(exchange, question, self.entry, given)

@@ -23,7 +23,7 @@ from proxy.message import FieldLine, Fields, Response
 from proxy.pipeline.arrival import Arrival
 from proxy.pipeline.completing import completed, rest_fields, whole_in
 from proxy.pipeline.engine import run
-from proxy.pipeline.exchange import Exchange, Step
+from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.fail import step_after
 from proxy.pipeline.fetched import cookies_of, drop, own_error, unrelayed, with_fields
 from proxy.pipeline.forward import forward
@@ -169,7 +169,7 @@ class Fetch:
         seq = self._cache.purges.current()
         self._waiting.append(Waiting(exchange, question, self, why, seq))
 
-    def join(self, exchange: Exchange, question: Question, why: bytes) -> Step:
+    def join(self, exchange: Exchange, question: Question, why: bytes) -> Step | Wait:
         """Give an exchange the answer that is coming."""
         arrival = self._arrival
         if arrival is None:

@@ -1,13 +1,15 @@
 """Answers from an entry: whole, a part, or a 304. RFC 9111 §4, §4.3.2, RFC 9110 §14."""
 
+import asyncio
 import secrets
 from time import time
 
+from proxy.cache.disk_reader import DiskSource
 from proxy.cache.entry import Entry
 from proxy.errors import RangeNotSatisfiableError, StoredContentError
 from proxy.message import FieldLine, Response, Source
 from proxy.pipeline.client_fields import client_fields
-from proxy.pipeline.exchange import Exchange, Step
+from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.forward import forward
 from proxy.pipeline.question import Question
 from proxy.pipeline.respond import respond
@@ -41,7 +43,7 @@ OF_A_304 = frozenset(
 )
 
 
-def serve_hit(exchange: Exchange, question: Question, entry: Entry, now: float) -> Step:
+def serve_hit(exchange: Exchange, question: Question, entry: Entry, now: float) -> Step | Wait:
     """Answer with a fresh entry; the answer of one second is made once."""
     if exchange.inside:
         return serve(exchange, question, entry, now, cache_status.hit(entry.fresh_until - now))
@@ -64,7 +66,7 @@ def serve(
     now: float,
     member: bytes,
     more: tuple[FieldLine, ...] = (),
-) -> Step:
+) -> Step | Wait:
     """Answer with an entry, say in Cache-Status what `member` says, and put `more` to it."""
     age = int(max(0.0, now - entry.born_at))
     response = whole(exchange, entry, age, member)
@@ -73,14 +75,32 @@ def serve(
     return serve_as(exchange, question, entry, response)
 
 
-def serve_as(exchange: Exchange, question: Question, entry: Entry, response: Response) -> Step:
+def serve_as(
+    exchange: Exchange, question: Question, entry: Entry, response: Response
+) -> Step | Wait:
     """Answer with an entry, of which `response` is the whole, for this client or for all."""
     try:
         if not question.plain:
-            return serve_part(exchange, entry, response)
-        exchange.response = response if response.body is not None else with_body(entry, response)
+            made = part_of(exchange, entry, response)
+        else:
+            made = response if response.body is not None else with_body(entry, response)
     except StoredContentError:
         return look_once_more(exchange, entry)
+    exchange.response = made
+    if type(made.body) is DiskSource and not made.body.seen:
+        return Wait(look_first(exchange, entry, made.body))
+    return respond
+
+
+async def look_first(exchange: Exchange, entry: Entry, source: DiskSource) -> Step:
+    """See that the content is there before its head goes out: no answer is to break off for it."""
+    try:
+        await source.look()
+    except StoredContentError:
+        return lambda exchange: look_once_more(exchange, entry)
+    except asyncio.CancelledError:
+        source.cancel()
+        raise
     return respond
 
 
@@ -130,31 +150,27 @@ def with_body(entry: Entry, response: Response) -> Response:
     return full
 
 
-def serve_part(exchange: Exchange, entry: Entry, response: Response) -> Step:
-    """Answer a HEAD, a conditional request, or one for ranges.
+def part_of(exchange: Exchange, entry: Entry, response: Response) -> Response:
+    """Return the answer to a HEAD, a conditional request, or one for ranges.
 
     Raises RangeNotSatisfiableError.
     """
     request = exchange.request
     now = int(time())
     if evaluate_stored(request.fields, entry, now) is Outcome.NOT_MODIFIED:
-        exchange.response = same_as_held(exchange, entry, response)
-        return respond
+        return same_as_held(exchange, entry, response)
     if request.method == b"HEAD":
-        exchange.response = response
-        return respond
+        return response
     wanted = range_to_serve(request, entry, now)
     spans = None if wanted is None else parse_range(wanted, entry.size_bytes)
     if spans is None:
-        exchange.response = response if response.body is not None else with_body(entry, response)
-    elif not spans:
+        return response if response.body is not None else with_body(entry, response)
+    if not spans:
         raise RangeNotSatisfiableError(
             f"no such ranges, or too many, of {entry.size_bytes} bytes",
             ((b"Content-Range", unsatisfied_range(entry.size_bytes)),),
         )
-    else:
-        exchange.response = part(entry, response, spans)
-    return respond
+    return part(entry, response, spans)
 
 
 def same_as_held(exchange: Exchange, entry: Entry, response: Response) -> Response:

@@ -81,7 +81,7 @@ def go_past(exchange: Exchange) -> Step:
 
 def put_together(
     exchange: Exchange, slicing: "Slicing", number: int, first: Response, size: int
-) -> Step:
+) -> Step | Wait:
     """Answer as from an entry that holds all of it. Raises RangeNotSatisfiableError."""
     lines = [line for line in first.fields if line[0].lower() != b"content-range"]
     body = SlicedBody(slicing, number, first, size)

@@ -281,6 +281,7 @@ async def test_a_full_disk_keeps_what_it_has_and_takes_no_more(
         assert writer is not None
         writer.write(content)
         await writer.commit()
+        writer.abandon()
         now[0] += 11
     found = 0
     for key, content in contents.items():

@@ -3,9 +3,11 @@
 import asyncio
 import errno
 import os
+import threading
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -253,6 +255,71 @@ async def test_a_file_that_took_the_place_is_found_out_in_a_thread_as_well(
     assert taker.body == b""
     await store.flush()
     assert place(store).exists()
+
+
+@pytest.mark.usefixtures("page_cache")
+@pytest.mark.parametrize("pieces", [None, [b"one ", Span(70_000, len(CONTENT)), b" two"], [b"a"]])
+async def test_what_was_looked_at_comes_as_it_does_otherwise(
+    store: DiskStore, pieces: list[bytes | Span] | None
+) -> None:
+    body = await stored(store)
+    source = body.source(pieces)
+    await source.look()
+    await source.look()
+    assert source.seen
+    expected = b"".join(
+        piece if isinstance(piece, bytes) else CONTENT[piece.first : piece.stop]
+        for piece in pieces or [Span(0, len(CONTENT))]
+    )
+    assert (await taken(source)).body == expected
+
+
+async def test_a_look_finds_that_another_file_took_the_place(
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = await stored(store)
+    await stored(store, CONTENT[::-1])
+    not_cached(monkeypatch)
+    source = body.source()
+    assert not source.seen
+    with pytest.raises(StoredContentError):
+        await source.look()
+    assert source._descriptor < 0
+    await store.flush()
+    assert place(store).exists()
+
+
+async def test_a_look_finds_damage(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = await stored(store)
+    flip(place(store), place(store).stat().st_size // 20)
+    not_cached(monkeypatch)
+    with pytest.raises(StoredContentError, match="block 0"):
+        await body.source().look()
+    await store.flush()
+    assert not place(store).exists()
+
+
+async def test_a_file_stays_open_while_a_thread_looks_for_nobody(
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = await stored(store)
+    not_cached(monkeypatch)
+    gate, real = threading.Event(), os.pread
+
+    def slow(*given: Any) -> bytes:
+        gate.wait(10)
+        return real(*given)
+
+    monkeypatch.setattr(os, "pread", slow)
+    source = body.source()
+    looking = asyncio.create_task(source.look())
+    await asyncio.sleep(0)
+    looking.cancel()
+    await asyncio.wait([looking])
+    source.cancel()
+    assert source._descriptor >= 0
+    gate.set()
+    await until(lambda: source._descriptor < 0)
 
 
 async def test_a_file_that_is_replaced_while_it_is_sent_goes_on_as_it_was(

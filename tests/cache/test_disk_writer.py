@@ -201,6 +201,7 @@ async def test_a_full_disk_stores_nothing_for_some_seconds(
     writer.write(bytes(size))
     await asyncio.sleep(0)
     assert await writer.commit() is None
+    assert writer.gave_up
     monkeypatch.undo()
     await until_none_is_on_its_way(store)
     assert "No space left on device" in caplog.text
@@ -209,6 +210,33 @@ async def test_a_full_disk_stores_nothing_for_some_seconds(
     assert store.drop(b"k")
     clocks.monotonic += 11
     assert await begun(store).commit() is not None
+
+
+@pytest.mark.parametrize("fails_at", ["while it comes", "at its end"])
+async def test_what_was_written_before_the_disk_was_full_can_be_read_back(
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch, fails_at: str
+) -> None:
+    """A client that is not as far yet gets it from there."""
+    content = os.urandom(CHUNK_BYTES)
+    writer = begun(store)
+    writer.write(content)
+    await writer.settled()
+
+    def full(*_args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "writev", full)
+    writer.write(bytes(CHUNK_BYTES if fails_at == "while it comes" else 10))
+    assert await writer.commit() is None
+    assert writer.gave_up
+    await until_none_is_on_its_way(store)
+    assert writer.written_bytes == CHUNK_BYTES
+    back = writer.read_back(Span(1000, CHUNK_BYTES))
+    writer.abandon()
+    assert (await taken(back)).body == content[1000:]
+    await until(lambda: writer._file.descriptor < 0)
+    with pytest.raises(StoredContentError, match="Bad file descriptor"):
+        writer.read_back(Span(0, 1))
 
 
 async def test_a_disk_that_fails_asks_for_no_pause_any_more(

@@ -41,6 +41,7 @@ class Disk:
         self.released = 0
         self.has_room = True
         self.readable = True
+        self.fails = False
         self.drained: Callable[[], None] = lambda: None
         self.reads: list[Pushed] = []
         self.at_commit: Callable[[], None] = lambda: None
@@ -70,6 +71,8 @@ class Disk:
 
     async def commit(self, trailers: Fields | None = None) -> Entry | None:
         self.at_commit()
+        if self.fails:
+            return None
         self.written_bytes = len(self.data)
         return entry()
 
@@ -481,8 +484,7 @@ def test_a_span_on_the_disk_is_read_from_where_it_begins() -> None:
     assert disk.reads[-1].cancelled
 
 
-@pytest.mark.parametrize("gave_up", [True, False])
-def test_what_the_disk_has_lost_is_an_end(gave_up: bool) -> None:
+def test_what_the_disk_has_lost_is_an_end() -> None:
     source, kept, disk = Pushed(900), Kept(), Disk()
     body = on_disk(source, kept, disk)
     body.start()
@@ -490,8 +492,6 @@ def test_what_the_disk_has_lost_is_an_end(gave_up: bool) -> None:
     disk.written_bytes = 8
     source.to.feed(b"i")
     disk.readable = False
-    disk.gave_up = gave_up
-    assert body.may_be_joined() is not gave_up
     _, taken = reading(body)
     assert isinstance(taken.error, StoredContentError)
 
@@ -513,7 +513,7 @@ def test_a_disk_that_lies_breaks_off_who_reads_from_it() -> None:
     disk.reads[-1].to.abort(error)
 
 
-def test_a_disk_that_gives_up_leaves_who_has_all_so_far() -> None:
+def test_a_disk_that_gives_up_stays_for_who_still_reads_from_it() -> None:
     source, kept, disk = Pushed(900), Kept(), Disk()
     body = on_disk(source, kept, disk)
     _, live = reading(body)
@@ -523,17 +523,22 @@ def test_a_disk_that_gives_up_leaves_who_has_all_so_far() -> None:
     slow.pause()
     disk.written_bytes = 6
     source.to.feed(b"def")
-    disk.gave_up = True
     source.to.feed(b"ghi")
+    disk.gave_up = True
     assert not body.may_be_joined()
-    assert source.paused
-    slow.resume()
-    assert isinstance(behind.error, StoredContentError)
-    assert not source.paused
     source.to.feed(b"jkl")
+    assert source.paused
+    assert not disk.abandoned
+    slow.resume()
+    disk.give()
+    assert behind.data == live.data == b"abcdefghijkl"
+    assert disk.abandoned
+    assert not source.paused
+    source.to.feed(b"mno")
     source.to.finish(None)
-    assert live.data == b"abcdefghijkl"
+    assert behind.data == live.data == b"abcdefghijklmno"
     assert live.finished
+    assert behind.finished
     assert body.to_commit() is None
 
 
@@ -603,6 +608,28 @@ async def test_who_needs_the_disk_while_it_is_named_waits_for_that() -> None:
     assert behind.data == b"abcdefghijklm"
     assert behind.finished
     assert disk.released
+
+
+async def test_what_cannot_be_named_stays_for_who_still_reads_from_it() -> None:
+    source, disk = Pushed(13), Disk()
+    body = on_disk(source, Kept(), disk)
+    slow, behind = reading(body)
+    _, quick = reading(body)
+    body.start()
+    slow.pause()
+    source.to.feed(b"abcdefgh")
+    disk.written_bytes = 8
+    source.to.feed(b"ijklm")
+    source.to.finish(None)
+    assert quick.finished
+    disk.fails = True
+    assert await body.commit() is None
+    assert not disk.abandoned
+    slow.resume()
+    disk.give()
+    assert behind.data == b"abcdefghijklm"
+    assert behind.finished
+    assert disk.abandoned
 
 
 async def test_the_disk_is_not_let_go_while_somebody_reads_from_it() -> None:

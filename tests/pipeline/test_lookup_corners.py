@@ -183,8 +183,8 @@ def test_what_is_lost_is_looked_for_once_more_and_then_asked_for() -> None:
 
 def test_what_is_lost_is_asked_for_with_or_without_a_route() -> None:
     one = Asking()
-    step: Step = serve(one.exchange, question_of(one), entry(body=Lost()), 110.0, b"m")
-    assert step.__name__ == "forward"
+    step = serve(one.exchange, question_of(one), entry(body=Lost()), 110.0, b"m")
+    assert step is forward
     assert with_fields(one.exchange, Response(200, [(b"A", b"b")]), b"m").fields == [(b"A", b"b")]
 
 

@@ -1,6 +1,7 @@
 """Content that comes bit by bit: kept in memory or on a real disk, joined, cut, given up."""
 
 import asyncio
+import copy
 import errno
 import os
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache import disk_folder
+from proxy.cache import disk_folder, disk_reader
 from proxy.cache.disk import DiskStore
 from proxy.cache.disk_reader import DiskBody
 from proxy.cache.journal import Journal
@@ -214,6 +215,53 @@ async def test_a_disk_that_is_full_in_the_middle_costs_no_more_than_the_store(
     assert content_of(await client.done()) == CONTENT
     await all_here(client)
     assert held(client) is None
+    assert content_of(await client.ask(GET)) == CONTENT
+
+
+@pytest.mark.parametrize(
+    "wanted", [GET, asking(b"Range: bytes=100000-"), asking(b"Range: bytes=5-6,80000-80001")]
+)
+async def test_a_file_that_another_worker_has_replaced_is_looked_for_before_the_head_goes_out(
+    server: Server,
+    client: Client,
+    disk: DiskStore,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: bytes,
+) -> None:
+    """Also where the first look cannot tell, as what is in the page cache is not known."""
+    server.script = in_halves()
+    server.go_on.set()
+    await client.ask(GET)
+    await all_here(client)
+    entry = held(client)
+    assert entry is not None
+    writer = disk.begin(copy.copy(entry))
+    assert writer is not None
+    writer.write(CONTENT)
+    assert await writer.commit() is not None
+    monkeypatch.setattr(disk_reader, "NOWAIT", 0)
+    out = await client.ask(wanted)
+    assert status_of(out).startswith(b"proxyd; hit")
+    if wanted is GET:
+        assert content_of(out) == CONTENT
+    else:
+        assert b"206 Partial Content" in out
+    assert len(server.heads) == 1
+    assert not client.transport.is_closing()
+
+
+async def test_a_client_may_leave_while_the_disk_is_looked_at(
+    server: Server, client: Client, disk: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.script = in_halves()
+    server.go_on.set()
+    await client.ask(GET)
+    await all_here(client)
+    monkeypatch.setattr(disk_reader, "NOWAIT", 0)
+    other = another(client)
+    other.send(GET)
+    other.leave()
+    await until(lambda: len(client.wire.log.lines) == 2)
     assert content_of(await client.ask(GET)) == CONTENT
 
 
