@@ -23,6 +23,7 @@ from proxy.pipeline.lookup import lookup
 from proxy.pipeline.sendfile import FilesBelow, files_below
 from proxy.pipeline.site import Route, Site
 from proxy.pipeline.static import static
+from proxy.pipeline.timing import tell_times
 from proxy.protocol.service import ClientLimits
 from proxy.protocol.tls import Policy
 from proxy.rules.forwarding import TrustedNetworks
@@ -86,12 +87,18 @@ class Parts:
                 elif given.to in config.app:
                     route.strip_prefix = (config.app[given.to].mount or "").encode()
                 route.body_limit = given.body_limit or config.limits.body
+                if given.read_timeout and given.to in config.app:
+                    timeout = b"%g" % given.read_timeout
+                    route.private_lines = ((b"X-Proxyd-Read-Timeout", timeout),)
                 route.cache = cache_rule(given.cache)
                 if route.cache is not None:
                     route.step = lookup
-                    route.bare = bare(route)
             case _:
                 assert_never(given)
+        if given.server_timing:
+            tell_times(route, managed=isinstance(given, ToRoute) and is_served(config, given.to))
+        if route.cache is not None:
+            route.bare = bare(route)
         route.headers = headers
         route.header_names = frozenset(name.lower() for name, _ in headers)
         hosts = [host.encode() for host in given.host or ()]
@@ -117,6 +124,11 @@ class Parts:
         for catalog in self.catalogs:
             catalog.close()
         self.access_log.close()
+
+
+def is_served(config: Config, target: str) -> bool:
+    """Say whether a WSGI server of ours runs what is called `target`."""
+    return target in config.app and config.app[target].wsgi is not None
 
 
 def bare(route: Route) -> Route:

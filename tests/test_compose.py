@@ -10,6 +10,7 @@ from proxy.config.load import load, parse
 from proxy.files.asset import Asset
 from proxy.pipeline.forward import forward
 from proxy.pipeline.lookup import lookup
+from proxy.pipeline.receive import receive
 from proxy.pipeline.static import static
 from proxy.rules.health import EjectionRules
 from proxy.rules.negotiation import IDENTITY
@@ -241,3 +242,41 @@ def test_clients_are_bound_by_limits_and_timeouts(folder: Path) -> None:
     assert limits.pipeline_bytes == 9 * 1024
     assert limits.header_timeout_s == 7
     assert limits.worker_connections == 77
+
+
+def test_only_routes_that_tell_times_run_what_measures(tmp_path: Path) -> None:
+    text = """
+[app.flask]
+wsgi = "a:b"
+[app.other]
+command = ["gunicorn", "--bind", "unix:{socket}", "a:b"]
+[[route]]
+path = "/off"
+to = "flask"
+read_timeout = "7s"
+[[route]]
+path = "/on"
+to = "flask"
+server_timing = true
+read_timeout = "7s"
+[[route]]
+path = "/other"
+to = "other"
+server_timing = true
+[[route]]
+path = "/static/*"
+files = "static"
+server_timing = true
+"""
+    made = Parts(parse(text, tmp_path / "proxy.toml"), {}, Clock())
+    off, on, other, files = made.site.routes
+    patience, asks = (b"X-Proxyd-Read-Timeout", b"7"), (b"X-Proxyd-Timing", b"1")
+    assert (off.step, off.receive, off.private_lines) == (lookup, receive, (patience,))
+    assert lookup not in {on.step, other.step}
+    assert files.step is not static
+    assert on.bare is not None
+    assert (on.bare.step, on.bare.receive) == (forward, on.receive)
+    assert on.receive is not receive
+    assert on.bare.private_lines == on.private_lines == (patience, asks)
+    assert other.private_lines == ()  # what serves it knows nothing of this
+    made.close()

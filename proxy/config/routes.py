@@ -41,6 +41,12 @@ class RouteBase(Table):
     """Fields that are set on every answer of this route, in place of those of the same name.
     Precedent: nginx `add_header … always`, Caddy `header`."""
 
+    server_timing: Flag = False
+    """Whether answers say in Server-Timing where their time went, in milliseconds: `accept`, what
+    the cache did (`cache`), `queue`, `connect`, `upstream` and `total`, and of an app with `wsgi`
+    `app` and `app_cpu`; browsers show it beside the request. Danger: it tells everybody how busy
+    the site is, and what is in its cache. Precedent: W3C Server Timing, Varnish `std.timestamp`."""
+
 
 class FilesRoute(RouteBase):
     """A route that answers from a folder, without the application."""

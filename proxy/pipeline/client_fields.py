@@ -1,8 +1,12 @@
 """The fields of an answer as one route gives them to its clients."""
 
+from typing import TYPE_CHECKING
+
 from proxy.message import FieldLine
-from proxy.pipeline.site import Route
 from proxy.rules import cache_status
+
+if TYPE_CHECKING:
+    from proxy.pipeline.site import Route
 
 TAG_FIELDS = frozenset((b"cache-tag", b"surrogate-key", b"xkey"))
 _OURS = frozenset((b"cache-status",))
@@ -10,7 +14,7 @@ _OURS_AND_AGE = frozenset((b"cache-status", b"age"))
 
 
 def client_fields(
-    route: Route,
+    route: "Route",
     lines: list[FieldLine],
     member: bytes,
     age: int | None = None,

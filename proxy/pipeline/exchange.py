@@ -13,6 +13,7 @@ from proxy.rules.forwarding import Origin
 if TYPE_CHECKING:
     from proxy.pipeline.question import Question
     from proxy.pipeline.site import Route, Site
+    from proxy.pipeline.timing import Timing
     from proxy.upstream.response import UpstreamResponse
 
 Step = Callable[["Exchange"], "Step | Wait | None"]
@@ -91,12 +92,18 @@ class Peer:
 class Sink(Protocol):
     """The client's side of one exchange; a wire protocol implements it.
 
-    `began` is True once the head of the final response was sent; `closing` may be set to end the
-    connection with this exchange.
+    `closing` may be set to end the connection with this exchange.
     """
 
-    began: bool
     closing: bool
+
+    @property
+    def began(self) -> bool:
+        """Whether the head of the final response was sent."""
+
+    @property
+    def timing(self) -> "Timing | None":
+        """Where to note what the exchange waits for; None where nobody is told."""
 
     def now(self) -> float:
         """Return the monotonic time in seconds."""

@@ -42,6 +42,7 @@ from proxy.rules.validation import conditional_fields, select_validated
 
 if TYPE_CHECKING:
     from proxy.cache.tiered import Tiered
+    from proxy.pipeline.timing import Timing
 
 
 class Fetch:
@@ -191,6 +192,11 @@ class Fetch:
             task.cancel()
 
     # From the steps of its own exchange.
+
+    @property
+    def timing(self) -> "Timing | None":
+        """What is waited for is waited for by who asked first."""
+        return self._asker.sink.timing
 
     def now(self) -> float:
         """Return the monotonic time in seconds."""

@@ -18,7 +18,6 @@ from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.fail import step_after
 from proxy.pipeline.finish import finish
 from proxy.pipeline.origin import origin_of
-from proxy.pipeline.receive import receive
 from proxy.pipeline.upgrade import switch, wanted_protocol
 from proxy.rules.chunked import encode_chunk, last_chunk
 from proxy.rules.forwarding import end_to_end, request_fields
@@ -93,7 +92,7 @@ class Asked:
         if self.wish is not None and self.route.group is not None:
             response = self.route.group.marked(response, self.wish, self.connection)
         exchange.answer = response
-        run(exchange, receive)
+        run(exchange, self.route.receive)
         return True
 
     def failed(self, error: UpstreamError | UpstreamTimeoutError) -> None:
@@ -126,22 +125,24 @@ async def ask(
     try:
         if route.buffer_request:
             await body.collect()
+            if exchange.sink.timing is not None:
+                exchange.sink.timing.accepted_at = exchange.sink.now()
         step = await attempt(exchange, route, group, body, wish)
         if exchange.sender is not None and not exchange.sender.done():
-            return await respond_early(exchange, exchange.sender)
+            return await respond_early(exchange, route, exchange.sender)
         return step
     finally:
         await stop_sending(exchange)
         await body.close()
 
 
-async def respond_early(exchange: Exchange, sender: "asyncio.Task[None]") -> Step:
+async def respond_early(exchange: Exchange, route: "Route", sender: "asyncio.Task[None]") -> Step:
     """Answer while the request is still being sent: an upstream may answer as it reads.
 
     The answer ends with the sending when that fails; the sending with the answer, as its connection
     does, when that is complete first.
     """
-    received = receive(exchange)
+    received = route.receive(exchange)
     if isinstance(received, Wait):  # for a file
         await received.work
     response = exchange.response
@@ -188,7 +189,7 @@ async def attempt(
     if wish is None and group.keyed:
         wish = wish_of(exchange, group)
     while True:
-        connection = group.acquire_now(wish) or await group.acquire(wish)
+        connection = group.acquire_now(wish) or await acquired(exchange, group, wish)
         began_at = exchange.sink.now()
         answer = AwaitedAnswer(inform)
         connection.begin(answer, request.method, upgrade is not None, route.read_timeout_s)
@@ -205,7 +206,22 @@ async def attempt(
     if response.upgraded:
         return await switch(exchange, connection, response)
     exchange.answer = group.marked(response, wish, connection)
-    return receive
+    return route.receive
+
+
+async def acquired(exchange: Exchange, group: "Group", wish: "Wish | None") -> "UpstreamConnection":
+    """Wait for a connection, and note how long where that is told. Raises as `Group.acquire`."""
+    timing = exchange.sink.timing
+    if timing is None:
+        return await group.acquire(wish)
+    asked_at = exchange.sink.now()
+    opening_s = 0.0
+    try:
+        connection = await group.acquire(wish)
+        opening_s = 0.0 if connection.reused else connection.dialled_s
+    finally:
+        timing.waited(exchange.sink.now() - asked_at, opening_s)
+    return connection
 
 
 def wish_of(exchange: Exchange, group: "Group") -> "Wish":
@@ -336,8 +352,8 @@ def lasting_lines(exchange: Exchange, route: "Route") -> bytes:
         )
     if counted_down:
         lines = one_hop_less(lines)
-    if route.read_timeout_s and route.group is not None and route.group.managed:
-        lines = [*lines, (b"X-Proxyd-Read-Timeout", b"%g" % route.read_timeout_s)]
+    if route.private_lines:
+        lines = [*lines, *route.private_lines]
     written = b"".join([b"%b: %b\r\n" % line for line in lines])
     if not peer.trusted:
         request.fields.written = Written(key, written)

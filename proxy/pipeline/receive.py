@@ -13,14 +13,15 @@ from proxy.pipeline.spool import Spool
 from proxy.rules import cache_status
 from proxy.rules.forwarding import end_to_end, response_fields
 from proxy.rules.sendfile import FILE_FIELDS
+from proxy.rules.server_timing import PRIVATE
 
 if TYPE_CHECKING:
     from proxy.pipeline.site import Route, Site
     from proxy.upstream.response import UpstreamResponse
 
 # What the wire protocol of another worker has written, and that of this one writes again.
-_LENGTH = frozenset((b"content-length",))
-_LENGTH_AND_SERVER = frozenset((b"content-length", b"server"))
+_LENGTH = frozenset((b"content-length", PRIVATE.lower()))
+_LENGTH_AND_SERVER = _LENGTH | {b"server"}
 
 
 def receive(exchange: Exchange) -> Step | Wait:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from proxy.observe.figures import CacheFigures, RouteFigures
 from proxy.pipeline.exchange import Step
+from proxy.pipeline.receive import receive
 from proxy.rules.target import as_applications_see
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Route:
     lower-case names, `host_suffixes` begin with a dot; both empty means any host. `body_limit` and
     `buffer_response` are in bytes (0: not buffered). `headers` replace those of the answer
     with the same names (`header_names`, lower case); `read_timeout_s` overrides the upstream's.
+    `receive` takes an upstream's answer; `private_lines` go to an application of ours alone.
     With a `cache`, `bare` is the same route for what is fetched into it: as the upstream says it.
     `sendfile` is where the upstream may name files. `inside` leads to another worker. `figures`
     counts what it answers, together with `bare`.
@@ -52,7 +54,9 @@ class Route:
         "inside",
         "name",
         "prefix",
+        "private_lines",
         "read_timeout_s",
+        "receive",
         "sendfile",
         "step",
         "strip_prefix",
@@ -61,6 +65,7 @@ class Route:
     def __init__(self, name: str, step: Step, path: bytes = b"/*") -> None:
         self.name = name
         self.step = step
+        self.receive: Step = receive
         self.exact = b"" if path.endswith(b"*") else path
         self.prefix = path[:-1] if path.endswith(b"*") else b""
         self._exact = as_applications_see(self.exact)
@@ -74,6 +79,7 @@ class Route:
         self.buffer_response = 64 << 20
         self.strip_prefix = b""
         self.read_timeout_s: float | None = None
+        self.private_lines: tuple[FieldLine, ...] = ()
         self.catalog: Catalog | None = None
         self.group: Group | None = None
         self.sendfile: tuple[FilesBelow, ...] = ()

@@ -12,6 +12,7 @@ no large object, since the upstream knows no ranges or one slice is all of it, i
 import asyncio
 from collections.abc import Callable
 from time import monotonic, time
+from typing import TYPE_CHECKING
 
 from proxy.cache.entry import Entry
 from proxy.errors import ClientGoneError
@@ -26,6 +27,9 @@ from proxy.pipeline.serve import serve_as
 from proxy.pipeline.sliced_body import SlicedBody
 from proxy.rules import cache_status
 from proxy.rules.partial import first_slice, slice_range, slice_size
+
+if TYPE_CHECKING:
+    from proxy.pipeline.timing import Timing
 
 _NO_CACHE = (b"Cache-Control", b"no-cache")
 
@@ -164,11 +168,12 @@ class Part:
     That is over when its answer begins: the content is taken by whoever asked.
     """
 
-    __slots__ = ("_on_answer", "began", "closing", "exchange")
+    __slots__ = ("_asker", "_on_answer", "began", "closing", "exchange")
 
     def __init__(self, asker: Exchange, request: Request, on_answer: OnAnswer) -> None:
         self.began = False
         self.closing = False
+        self._asker = asker
         self._on_answer = on_answer
         self.exchange = sub = Exchange(asker.site, self, asker.peer, monotonic())
         sub.inner = True
@@ -177,6 +182,11 @@ class Part:
         sub.origin = asker.origin
         sub.route = asker.route
         sub.request = request
+
+    @property
+    def timing(self) -> "Timing | None":
+        """What is waited for is waited for by who wants all of it."""
+        return self._asker.sink.timing
 
     def now(self) -> float:
         """Return the monotonic time in seconds."""

@@ -25,10 +25,13 @@ def interpreter(app: App) -> str:
     return sys.executable if app.venv is None else str(app.venv / "bin" / "python")
 
 
-def arguments(app: App, address: Address, *, for_others: bool, report: int) -> list[str]:
+def arguments(
+    app: App, address: Address, *, for_others: bool, report: int, tells_times: bool = False
+) -> list[str]:
     """Return what to run; with `for_others`, its group may connect as well.
 
-    `report` is the descriptor on which the process tells how many requests hang.
+    `report` is the descriptor on which the process tells how many requests hang; `tells_times`
+    says that a route asks how long the application takes.
     """
     if app.command is not None:
         return [sys.executable, "-I", "-S", serve_command.__file__, *_given(app.command, address)]
@@ -44,6 +47,7 @@ def arguments(app: App, address: Address, *, for_others: bool, report: int) -> l
         "--report", str(report),
         "--life-line",
         *(["--for-others"] if for_others else []),
+        *(["--tell-times"] if tells_times else []),
         *(f"--sendfile={folder}" for folder in app.sendfile.values()),
         app.wsgi or "",
     ]  # fmt: skip

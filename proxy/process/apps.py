@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from proxy.config.backends import App
+from proxy.config.routes import ToRoute
 from proxy.config.schema import Config
 from proxy.observe.logs import relay
 from proxy.process import app_start, health, serve_wsgi
@@ -63,6 +64,7 @@ class AppProgram:
         places: Places,
         leave_s: float,
         for_others: bool = False,
+        tells_times: bool = False,
     ) -> None:
         self.name = f"app {name}" if app.processes == 1 else f"app {name} {index + 1}"
         self.key = name
@@ -76,6 +78,7 @@ class AppProgram:
         self._places = places
         self._leave_s = leave_s
         self._for_others = for_others
+        self._tells_times = tells_times
         self._running: dict[Process, Running] = {}
         self.recent_output: deque[str] = deque(maxlen=_RECENT_LINES)
 
@@ -95,7 +98,11 @@ class AppProgram:
         try:
             process = await asyncio.create_subprocess_exec(
                 *app_start.arguments(
-                    app, address, for_others=self._for_others, report=hanging.descriptor
+                    app,
+                    address,
+                    for_others=self._for_others,
+                    report=hanging.descriptor,
+                    tells_times=self._tells_times,
                 ),
                 cwd=self._folder,
                 env=app_start.environment(app, address, identity.environment() if identity else {}),
@@ -233,6 +240,10 @@ def programs_of(
     With `for_others`, the workers are another user: `sockets_folder` lets in who may connect.
     """
     app = config.app[name]
+    tells_times = any(
+        isinstance(route, ToRoute) and route.to == name and route.server_timing
+        for route in config.route
+    )
     return [
         AppProgram(
             name,
@@ -244,6 +255,7 @@ def programs_of(
             places=places,
             leave_s=config.timeouts.shutdown,
             for_others=for_others,
+            tells_times=tells_times,
         )
         for index in range(app.processes)
     ]

@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--sendfile", action="append", metavar="FOLDER")
     parser.add_argument("--read-timeout", type=float, metavar="SECONDS")
     parser.add_argument("--report", type=int, metavar="DESCRIPTOR")
+    parser.add_argument("--tell-times", action="store_true")
     parser.add_argument("application")
     options = parser.parse_args(arguments)
     faulthandler.enable()
@@ -73,6 +74,10 @@ def main(arguments: list[str]) -> None:
     application = set_prefix(application)
     if watch is not None:
         application = watch.over(application)
+    if options.tell_times:
+        # A thread of gevent's works on many requests by turns.
+        cpu = options.server != "gevent"
+        application = _beside("wsgi_timing").tell_times(application, cpu=cpu)
     signal.signal(signal.SIGTERM, _end)
     listener = listen(options.socket, for_others=options.for_others)
     try:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -20,6 +21,7 @@ from proxy.pipeline.exchange import Entrance
 from proxy.pipeline.forward import forward
 from proxy.pipeline.sibling import Siblings
 from proxy.pipeline.site import Route
+from proxy.pipeline.timing import timed_receive
 from proxy.protocol.deadlines import Deadlines
 from proxy.protocol.listener import listen
 from proxy.protocol.service import Service
@@ -78,6 +80,8 @@ class WorkerCache:
         route.inside = True
         route.buffer_response = 0
         route.group = group
+        if any(given.server_timing for given in self._config.route):
+            route.receive = partial(timed_receive, believed=True)
         return route
 
     async def listen(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:

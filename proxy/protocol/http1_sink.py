@@ -75,6 +75,8 @@ class Http1Sink:
         "tunnelled",
     )
 
+    timing = None
+
     def __init__(self, connection: "Http1") -> None:
         self._connection = connection
         self.exchange: Exchange | None = None

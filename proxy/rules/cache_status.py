@@ -49,6 +49,18 @@ def is_hit(member: bytes) -> bool:
     return member.startswith(_HIT[: _HIT.index(b"%d")])
 
 
+def outcome(value: bytes) -> bytes:
+    """Say in a word what the last member, when it is ours, tells: b"hit", or why it went forward.
+
+    b"collapsed" is who was given what another request has fetched; b"" when it is not ours.
+    """
+    _, begin, member = value.rpartition(NAME + b"; ")
+    parts = member.split(b"; ") if begin else []
+    if b"collapsed" in parts:
+        return b"collapsed"
+    return parts[0].removeprefix(b"fwd=") if parts else b""
+
+
 def forwarded(
     why: bytes,
     *,

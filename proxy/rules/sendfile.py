@@ -8,6 +8,7 @@ from urllib.parse import quote_from_bytes
 
 from proxy.errors import BadRequestError
 from proxy.message import FieldLine
+from proxy.rules.server_timing import PRIVATE
 from proxy.rules.target import normalise_path
 
 FILE_FIELDS = frozenset((b"x-sendfile", b"x-accel-redirect"))
@@ -17,6 +18,7 @@ TO_PROXYD = FILE_FIELDS | {
     b"x-accel-charset",
     b"x-accel-expires",
     b"x-accel-limit-rate",
+    PRIVATE.lower(),
 }
 
 # What an application says of content that is not sent. Its validators are among them: they may be

@@ -14,6 +14,7 @@ from proxy.rules.conditions import met
 from proxy.rules.forwarding import end_to_end
 from proxy.rules.freshness import HEURISTIC_STATUSES
 from proxy.rules.reasons import Reason
+from proxy.rules.sendfile import TO_PROXYD
 
 # The statuses whose meaning for caches is known and done here, for must-understand: those of
 # RFC 9110 that answer the target itself, and 451 of RFC 7725.
@@ -76,6 +77,7 @@ USABLE = Reason("usable", "It can be used without asking upstream.", "RFC 9111 �
 TO_VALIDATE = Reason("to-validate", "It can be validated.", "RFC 9111 §4.3")
 
 _COOKIES = frozenset((b"set-cookie", b"set-cookie2"))
+_NOT_STORED = _COOKIES | TO_PROXYD
 
 
 def may_store(
@@ -122,9 +124,10 @@ def stored_fields(fields: Fields, directives: ResponseDirectives) -> list[FieldL
     """Return the field lines of an answer that are stored, in order. RFC 9111 §3.1.
 
     Missing are those of the hop and of proxy authentication, those that private and no-cache name,
-    and Set-Cookie: no cookie is ever given to a second client.
+    what an application says to proxyd alone, and Set-Cookie: no cookie is ever given to a second
+    client.
     """
-    return end_to_end(fields, _COOKIES | directives.private_fields | directives.no_cache_fields)
+    return end_to_end(fields, _NOT_STORED | directives.private_fields | directives.no_cache_fields)
 
 
 def _forbidden_by_request(request: Request, rule: CacheRule) -> Reason | None:

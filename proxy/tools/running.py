@@ -20,6 +20,8 @@ SWEEP_S = 0.25
 class Kept:
     """Implements `exchange.Sink`: keeps the head of the answer, and lets its content go."""
 
+    timing = None
+
     def __init__(self) -> None:
         self.began = False
         self.closing = False

@@ -96,8 +96,8 @@ class UpstreamConnection(asyncio.Protocol):
     serve somebody else when the asker wakes up. So an exchange is given up with the asker that
     `begin` was given (`give_up`), or through its body (`cancel`).
 
-    `reused` says that it had waited idle before this request; `deadline_at` is when `expire` is
-    due, on the loop's clock.
+    `reused` says that it had waited idle before this request, `dialled_s` how long it took to open;
+    `deadline_at` is when `expire` is due, on the loop's clock.
     """
 
     __slots__ = (
@@ -124,6 +124,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_withheld",
         "_write_paused",
         "deadline_at",
+        "dialled_s",
         "name",
         "reused",
     )
@@ -135,6 +136,7 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> None:
         self.name = name
         self.reused = False
+        self.dialled_s = 0.0
         self.deadline_at = inf
         self._body: ResponseBody | None = None
         self._owner = owner

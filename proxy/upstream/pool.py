@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from ssl import SSLContext
+from time import monotonic
 from typing import NamedTuple, Protocol
 
 from proxy.errors import UpstreamError, UpstreamTimeoutError
@@ -149,6 +150,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         while True:
             address = self._address
+            began_at = monotonic()
             try:
                 connection = await dial(
                     self.name,
@@ -167,6 +169,7 @@ class Pool:
             connection.close()  # it has moved meanwhile
         if connection.closed:
             raise UpstreamError(f"{self.name} closed a connection as soon as it was open")
+        connection.dialled_s = monotonic() - began_at
         self._connections.add(connection)
         if self.health.refusing:
             self.accepted()

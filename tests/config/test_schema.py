@@ -187,6 +187,7 @@ OPTIONS = [
             (table, "path", None, None, '"/a*"', '"*" that is not a whole last segment'),
             (table, "host", '"A.example"', ("a.example",), '"a:80"', "has a port"),
             (table, "headers", '{ X-A = "1" }', {"X-A": "1"}, '{ X = "a\\r\\n" }', "no line ends"),
+            (table, "server_timing", "true", True, '"yes"', TRUTH),
         ]
     ],
     ("[[route]] with files", "files", None, None, "1", "must be a path in quotes"),

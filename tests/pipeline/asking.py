@@ -10,6 +10,8 @@ from tests.protocol.wire import LogLines
 class Recorded:
     """The part of a Sink that the steps use; `whole` is what `send` returns."""
 
+    timing = None
+
     def __init__(self) -> None:
         self.began = False
         self.closing = False

@@ -1,5 +1,7 @@
 """The log line and the figures, and the connection goes on."""
 
+from typing import cast
+
 import pytest
 
 from proxy.message import Response
@@ -8,7 +10,7 @@ from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.finish import finish
 from proxy.pipeline.respond import respond
 from proxy.pipeline.site import Route
-from tests.pipeline.asking import Asking, Content
+from tests.pipeline.asking import Asking, Content, Recorded
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,7 @@ def test_what_could_not_be_read_as_a_request_is_logged_without_one() -> None:
 
 def finished(exchange: Exchange, began_at: float, body_bytes: int = 0) -> Exchange:
     exchange.response = Response(200, [])
-    exchange.sink.began = True
+    cast("Recorded", exchange.sink).began = True
     exchange.began_at = began_at
     exchange.body_bytes = body_bytes
     finish(exchange)

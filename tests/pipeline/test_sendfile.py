@@ -192,7 +192,7 @@ async def test_a_post_answered_with_a_file_invalidates_what_is_stored(
 
 async def test_an_application_is_told_how_patient_its_route_is(server: Server) -> None:
     client = Client(server, GroupOptions(managed=True))
-    client.route.read_timeout_s = 90
+    client.route.private_lines = ((b"X-Proxyd-Read-Timeout", b"90"),)
     await client.ask(GET.replace(b"\r\n\r\n", b"\r\nX-Proxyd-Read-Timeout: 1\r\n\r\n"))
     assert server.heads[-1].count(b"X-Proxyd-Read-Timeout") == 1
     assert b"X-Proxyd-Read-Timeout: 90\r\n" in server.heads[-1]

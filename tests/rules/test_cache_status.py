@@ -22,6 +22,7 @@ from proxy.rules.cache_status import (
     forwarded,
     hit,
     is_hit,
+    outcome,
     stale_s,
     why_validated,
 )
@@ -200,3 +201,19 @@ def test_a_hit_is_told_from_what_went_forward() -> None:
     assert is_hit(hit(5.0))
     assert not is_hit(forwarded(STALE))
     assert not is_hit(b"")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (hit(5.0), b"hit"),
+        (hit(-5.0), b"hit"),
+        (b"Other; hit, " + forwarded(URI_MISS, status=200, stored=True), b"uri-miss"),
+        (forwarded(STALE, status=304, ttl_s=9.0, collapsed=True), b"collapsed"),
+        (forwarded(MISS, status=200, collapsed=False), b"miss"),
+        (b"Other; hit", b""),
+        (b"", b""),
+    ],
+)
+def test_the_outcome_is_one_word_of_our_own_member(value: bytes, expected: bytes) -> None:
+    assert outcome(value) == expected

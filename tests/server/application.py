@@ -65,6 +65,18 @@ def hold(name: str) -> str:
     return "let go"
 
 
+@app.get("/timed")
+def timed() -> Response:
+    """A page that takes 20 ms, and says so itself."""
+    time.sleep(0.02)
+    answer = Response("timed", headers={"Server-Timing": "db;dur=20"})
+    answer.cache_control.no_store = True
+    if "keep" in request.args:
+        answer.headers["Cache-Control"] = "max-age=60"
+    answer.headers["X-Seen"] = str(sum("PROXYD" in name for name in request.environ))
+    return answer
+
+
 @app.get("/pid")
 def show_pid() -> str:
     return str(os.getpid())
