@@ -235,10 +235,15 @@ async def test_a_file_that_another_worker_has_replaced_is_looked_for_before_the_
     await all_here(client)
     entry = held(client)
     assert entry is not None
-    writer = disk.begin(copy.copy(entry))
+    place = disk_folder.path_of(disk.root, disk_folder.name_of(entry.key, entry.variant))
+    other = copy.copy(entry)
+    other.size_bytes = 0  # as it was when the first one was begun, or its file is larger
+    size_bytes = os.stat(place).st_size
+    writer = disk.begin(other)
     assert writer is not None
     writer.write(CONTENT)
     assert await writer.commit() is not None
+    assert os.stat(place).st_size == size_bytes
     monkeypatch.setattr(disk_reader, "NOWAIT", 0)
     out = await client.ask(wanted)
     assert status_of(out).startswith(b"proxyd; hit")
