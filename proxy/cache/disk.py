@@ -279,14 +279,16 @@ class DiskStore:
         jobs = self._jobs
         return [jobs.popleft() for _ in range(min(len(jobs), most))]
 
-    def _account(self, batch: list[Job], results: list[int | OSError]) -> None:
+    def _account(self, batch: list[Job], results: list[int | Exception]) -> None:
         for job, result in zip(batch, results, strict=True):
             self._queued_bytes -= _queued(job)
             self._note(job, result)
 
-    def _note(self, job: Job, result: int | OSError) -> None:
+    def _note(self, job: Job, result: int | Exception) -> None:
         if isinstance(result, OSError):
             self.failed(result)
+        elif isinstance(result, Exception):
+            self._complaints.add("written", result)
         elif result and not isinstance(job, Drop):
             self._journal.put(job.name, result, job.keep_until)
         else:

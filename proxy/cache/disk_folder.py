@@ -145,12 +145,20 @@ class Complaints:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._quiet_until: dict[tuple[str, int | None], float] = {}
+        self._quiet_until: dict[tuple[str, object], float] = {}
 
-    def add(self, doing: str, error: OSError) -> None:
-        """Log that `doing` something failed."""
-        kind = (doing, error.errno)
+    def add(self, doing: str, error: Exception) -> None:
+        """Log that `doing` something failed; what was not foreseen comes with its traceback."""
+        kind = (doing, error.errno if isinstance(error, OSError) else type(error))
         now = self._monotonic()
-        if now >= self._quiet_until.get(kind, now):
-            self._quiet_until[kind] = now + QUIET_S
+        if now < self._quiet_until.get(kind, now):
+            return
+        self._quiet_until[kind] = now + QUIET_S
+        if isinstance(error, OSError):
             log.warning("the disk cache could not be %s: %s", doing, error)
+        else:
+            log.error(
+                "the disk cache could not be %s: an error that proxyd did not foresee",
+                doing,
+                exc_info=error,
+            )

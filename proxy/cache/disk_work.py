@@ -180,12 +180,13 @@ def read_head(path: str) -> Head | MarkerHead:
     return loaded.head if isinstance(loaded, Loaded) else loaded
 
 
-def do_all(root: str, jobs: Sequence[Job]) -> list[int | OSError]:
+def do_all(root: str, jobs: Sequence[Job]) -> list[int | Exception]:
     """Do jobs in order; returns the size of the file of each, 0 when it has none now.
 
-    The first failure to write is that of all that would be written after it.
+    The first failure to write is that of all that would be written after it. What was not foreseen
+    is the end of one job only, and stops nobody who does this for all.
     """
-    results: list[int | OSError] = []
+    results: list[int | Exception] = []
     failure: OSError | None = None
     for job in jobs:
         if failure is not None and not isinstance(job, Drop):
@@ -196,6 +197,8 @@ def do_all(root: str, jobs: Sequence[Job]) -> list[int | OSError]:
         except OSError as error:
             results.append(error)
             failure = error
+        except Exception as error:
+            results.append(error)
     return results
 
 

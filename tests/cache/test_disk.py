@@ -4,14 +4,14 @@ import asyncio
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiofiles.os import wrap
 
-from proxy.cache import disk, disk_reader, disk_work
+from proxy.cache import disk, disk_folder, disk_reader, disk_work
 from proxy.cache.codec import Head
 from proxy.cache.disk import SLOW_FOR_S, TURN_BYTES, DiskStore
 from proxy.cache.disk_folder import name_of, path_of
@@ -79,7 +79,7 @@ async def test_a_disk_that_is_slow_is_written_to_in_a_thread(
     done = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def do_all(*arguments: Any) -> list[int | OSError]:
+    def do_all(*arguments: Any) -> list[int | Exception]:
         threads.append(threading.current_thread() is threading.main_thread())
         clocks.monotonic += slow_s.pop(0)
         loop.call_soon_threadsafe(done.set)
@@ -104,6 +104,30 @@ async def test_much_at_once_is_written_in_a_thread(
 ) -> None:
     monkeypatch.setattr(disk_work, "do_all", None)
     assert (await stored(store, entry(b"k", bytes(TURN_BYTES)))).size_bytes == TURN_BYTES
+
+
+@pytest.mark.parametrize("size", [10, 2 * TURN_BYTES], ids=["on the loop", "in a thread"])
+async def test_an_error_that_nobody_foresaw_costs_one_entry(
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    real = disk_folder.store_whole
+
+    def fail(root: str, name: bytes, parts: Sequence[bytes | memoryview]) -> int:
+        if name == name_of(b"bad", b""):
+            raise ZeroDivisionError("a fault of ours")
+        return real(root, name, parts)
+
+    monkeypatch.setattr(disk_folder, "store_whole", fail)
+    for _ in range(2):
+        assert store.put(entry(b"bad", bytes(size)))
+        assert store.put(entry(b"good", bytes(size)))
+        await store.flush()
+    assert await look_up(store, b"bad") is None
+    assert await look_up(store, b"good") is not None
+    assert caplog.text.count("an error that proxyd did not foresee") == 1
+    assert "a fault of ours" in caplog.text
+    assert (await stored(store, entry(b"later"))).key == b"later"
+    assert store._queued_bytes == 0
 
 
 async def test_what_is_cached_is_found_without_waiting(store: DiskStore) -> None:
