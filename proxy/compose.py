@@ -1,7 +1,6 @@
 """Config → running parts: routes with their steps, upstream groups, logs; again on reload."""
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import replace
 from math import ceil, inf
 from pathlib import Path
@@ -17,14 +16,14 @@ from proxy.files.memory import FileMemory
 from proxy.files.options import CatalogOptions
 from proxy.message import FieldLine
 from proxy.observe.access_log import AccessLog
-from proxy.pipeline.exchange import OPEN, Entrance
+from proxy.pipeline.entrance import OPEN, Entrance
 from proxy.pipeline.forward import forward
 from proxy.pipeline.lookup import lookup
 from proxy.pipeline.sendfile import FilesBelow, files_below
 from proxy.pipeline.site import Route, Site
 from proxy.pipeline.static import static
 from proxy.pipeline.timing import tell_times
-from proxy.protocol.service import ClientLimits
+from proxy.protocol.limits import ClientLimits
 from proxy.protocol.tls import Policy
 from proxy.rules.forwarding import TrustedNetworks
 from proxy.rules.health import EjectionRules
@@ -133,7 +132,7 @@ def is_served(config: Config, target: str) -> bool:
 
 def bare(route: Route) -> Route:
     """Return the same route for what is fetched into the cache: with nothing of its clients'."""
-    fetching = copy(route)
+    fetching = route.copied()
     fetching.step = forward
     fetching.cache = None
     fetching.buffer_response = 0

@@ -7,7 +7,7 @@ import pytest
 from proxy.compose import entrance, tls_policy
 from proxy.config.load import parse
 from proxy.config.schema import Config
-from proxy.pipeline.exchange import OPEN, Entrance
+from proxy.pipeline.entrance import OPEN, Entrance
 from proxy.protocol.tls import Policy
 
 

@@ -33,6 +33,43 @@ class StoredBody(Protocol):
         """
 
 
+_OF_ENTRY: tuple[str, ...] = (
+    "body",
+    "born_at",
+    "complete",
+    "cost_bytes",
+    "etag",
+    "fields",
+    "fresh_until",
+    "hits",
+    "keep_until",
+    "key",
+    "last_modified",
+    "lifetime_id",
+    "must_revalidate",
+    "no_cache",
+    "not_modified",
+    "purge_seq",
+    "ranges",
+    "reason",
+    "request_at",
+    "response",
+    "response_at",
+    "response_route",
+    "response_second",
+    "sie_until",
+    "size_bytes",
+    "status",
+    "storing_id",
+    "swr_until",
+    "tags",
+    "touch_at",
+    "trailers",
+    "variant",
+    "vary",
+)
+
+
 class Entry:
     """One stored answer.
 
@@ -45,41 +82,7 @@ class Entry:
     belong to the lookup step.
     """
 
-    __slots__ = (
-        "body",
-        "born_at",
-        "complete",
-        "cost_bytes",
-        "etag",
-        "fields",
-        "fresh_until",
-        "hits",
-        "keep_until",
-        "key",
-        "last_modified",
-        "lifetime_id",
-        "must_revalidate",
-        "no_cache",
-        "not_modified",
-        "purge_seq",
-        "ranges",
-        "reason",
-        "request_at",
-        "response",
-        "response_at",
-        "response_route",
-        "response_second",
-        "sie_until",
-        "size_bytes",
-        "status",
-        "storing_id",
-        "swr_until",
-        "tags",
-        "touch_at",
-        "trailers",
-        "variant",
-        "vary",
-    )
+    __slots__ = _OF_ENTRY
 
     def __init__(  # noqa: PLR0913
         self,
@@ -152,6 +155,25 @@ class Entry:
         self.body = content
         self.cost_bytes += len(content) - self.size_bytes
         self.size_bytes = len(content)
+
+    def copied(self) -> "Entry":
+        """Return another one that is the same; `copy.copy` knows no compiled classes."""
+        made = Entry(
+            key=self.key,
+            status=self.status,
+            fields=self.fields,
+            body=self.body,
+            request_at=self.request_at,
+            response_at=self.response_at,
+            born_at=self.born_at,
+            fresh_until=self.fresh_until,
+            swr_until=self.swr_until,
+            sie_until=self.sie_until,
+            keep_until=self.keep_until,
+        )
+        for name in _OF_ENTRY:
+            setattr(made, name, getattr(self, name))
+        return made
 
     def __repr__(self) -> str:
         return f"<Entry {self.status} {self.key!r} {self.variant!r} {self.size_bytes} bytes>"

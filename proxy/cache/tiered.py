@@ -183,7 +183,7 @@ class Tiered:
             names = held.lists[0][0]
         else:
             flights = self.flights.of(key)
-            names = next((found for it in reversed(flights) if (found := it.vary())), ())
+            names = next((found for it in flights[::-1] if (found := it.vary())), ())
         marked = self.flights.names(key)
         if marked and marked != names:
             names = tuple(sorted({*names, *marked}))

@@ -9,13 +9,11 @@ Requests only append a tuple; formatting and the one write happen in `flush`.
 
 import logging
 import re
-from datetime import datetime
 from typing import Literal
-
-import msgspec
 
 from proxy.clock import Clock
 from proxy.message import Request
+from proxy.observe.json_lines import json_lines
 from proxy.observe.outlet import Outlet
 
 Format = Literal["combined", "json"]
@@ -68,7 +66,7 @@ class AccessLog:
     def __init__(self, path: str, format: Format, buffer_bytes: int, clock: Clock) -> None:  # noqa: A002
         """Open the log; raises OSError."""
         self._outlet = None if path == OFF else Outlet(path)
-        self._format_entries = _json_lines if format == "json" else _combined_lines
+        self._format_entries = json_lines if format == "json" else _combined_lines
         self._limit = max(1, buffer_bytes // _LINE_BYTES)
         self._clock = clock
         self._entries: list[Entry] = []
@@ -206,59 +204,3 @@ def _combined_lines(entries: list[Entry]) -> bytes:
                 f" {duration:.6f} {upstream_text} {id_text}\n"
             )
     return "".join(lines).encode("ascii")
-
-
-class _Line(msgspec.Struct, kw_only=True):
-    """One line of the JSON format; the names are what users see."""
-
-    time: str
-    client: str
-    method: str | None = None
-    target: str | None = None
-    protocol: str | None = None
-    status: int
-    bytes: int
-    duration_s: float
-    upstream_s: float | None
-    referer: str | None = None
-    user_agent: str | None = None
-    request_id: str | None
-
-
-_encoder = msgspec.json.Encoder()
-
-
-def _json_lines(entries: list[Entry]) -> bytes:
-    iso_times = {time: _iso(time) for time in {entry[1] for entry in entries}}
-    return _encoder.encode_lines([_line(entry, iso_times[entry[1]]) for entry in entries])
-
-
-def _line(entry: Entry, time: str) -> _Line:
-    client, _, request, status, sent, duration, upstream, request_id = entry
-    line = _Line(
-        time=time,
-        client=client,
-        status=status,
-        bytes=sent,
-        duration_s=round(duration, 6),
-        upstream_s=None if upstream < 0 else round(upstream, 6),
-        request_id=_text(request_id) if request_id else None,
-    )
-    if request is not None:
-        referer, agent = request.fields.get(b"referer"), request.fields.get(b"user-agent")
-        line.method = _text(request.method)
-        line.target = _text(request.target)
-        line.protocol = f"HTTP/1.{request.minor_version}"
-        line.referer = None if referer is None else _text(referer)
-        line.user_agent = None if agent is None else _text(agent)
-    return line
-
-
-def _text(value: bytes) -> str:
-    """Decode for JSON, which escapes control characters itself; bytes beyond ASCII get escapes."""
-    return value.decode("ascii", "backslashreplace")
-
-
-def _iso(log_time: str) -> str:
-    """Turn Apache's time into ISO 8601; done once for each second."""
-    return datetime.strptime(log_time, "[%d/%b/%Y:%H:%M:%S %z]").isoformat()

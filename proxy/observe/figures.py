@@ -8,7 +8,7 @@ from typing import Final
 
 # Up to these seconds, each bucket without those before it; the last one is for all that is slower.
 # Finer than Prometheus's own (5 ms to 10 s) where a cache answers, and up to usual timeouts.
-DURATIONS_S: Final = (
+DURATIONS_S: Final[tuple[float, ...]] = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
 )  # fmt: skip
 FASTEST_S: Final = DURATIONS_S[0]

@@ -4,7 +4,6 @@ Only in memory, only under a strong validator, and never served before they are 
 that is not says no_cache, so that whoever finds it has to ask.
 """
 
-from copy import copy
 from time import time
 
 from proxy.cache.entry import Entry
@@ -28,7 +27,7 @@ def beginning_of(entry: Entry, content: bytes, length: int | None) -> Entry | No
         return None
     if strong_validator(entry.fields, int(entry.response_at)) is None:
         return None
-    part = copy(entry)
+    part = entry.copied()
     part.body = content
     part.complete = False
     part.ranges = (Span(0, len(content)),)

@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
 from proxy.errors import HttpError
 from proxy.message import FieldLine, Request, Response
+from proxy.pipeline.entrance import OPEN
 from proxy.rules.forwarding import Origin
 
 if TYPE_CHECKING:
@@ -33,22 +32,6 @@ class Waiting(Protocol):
 
     def cancel(self) -> object:
         """Take the exchange to its end, because its client has left."""
-
-
-class Entrance(msgspec.Struct, frozen=True, kw_only=True):
-    """What a listener asks of all its requests, or adds to all its answers.
-
-    `https_port` is where requests over http are sent, 0 for nowhere; `hsts_line` is the encoded
-    Strict-Transport-Security, b"" for none. `inside` is the private socket of a worker, on which
-    the others ask.
-    """
-
-    https_port: int = 0
-    hsts_line: bytes = b""
-    inside: bool = False
-
-
-OPEN = Entrance()
 
 
 class Peer:

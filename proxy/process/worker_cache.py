@@ -17,7 +17,7 @@ from proxy.cache.tiered import Tiered
 from proxy.clock import Clock
 from proxy.compose import Parts, cache_folder, client_limits, uses_cache
 from proxy.config.schema import Config
-from proxy.pipeline.exchange import Entrance
+from proxy.pipeline.entrance import Entrance
 from proxy.pipeline.forward import forward
 from proxy.pipeline.sibling import Siblings
 from proxy.pipeline.site import Route

@@ -65,5 +65,5 @@ class Deadlines:
     def _put(self, item: Item, at: float) -> None:
         if item.bucket != NEVER:
             self._buckets[item.bucket].discard(item)
-        item.bucket = max(int(at), self._swept)
-        self._buckets.setdefault(item.bucket, set()).add(item)
+        item.bucket = bucket = float(max(int(at), self._swept))
+        self._buckets.setdefault(bucket, set()).add(item)

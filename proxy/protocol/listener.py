@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proxy.errors import BadRequestError
-from proxy.pipeline.exchange import OPEN, Entrance, Peer
+from proxy.pipeline.entrance import OPEN, Entrance
+from proxy.pipeline.exchange import Peer
 from proxy.protocol.deadlines import NEVER
 from proxy.protocol.handshake import Handshake
 from proxy.protocol.http1 import IDLE_LINGER_S, Http1

@@ -12,7 +12,8 @@ from proxy.config.routes import FilesRoute
 from proxy.config.schema import Listen
 from proxy.errors import HttpError
 from proxy.pipeline.admit import admit
-from proxy.pipeline.exchange import OPEN, Exchange
+from proxy.pipeline.entrance import OPEN
+from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.purge import purge
 from proxy.pipeline.route import route as choose_route
 from proxy.pipeline.site import Route

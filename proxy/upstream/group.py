@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import cast
 
-import msgspec
-
 from proxy.errors import NoAnswerError, StaleConnectionError, UpstreamError, UpstreamTimeoutError
 from proxy.message import Fields, Request
 from proxy.rules.balancing import sticky_values
@@ -265,7 +263,15 @@ class Group:
         field = sticky_field(self._sticky_name, self._sticky_values[index], secure=wish.secure)
         fields = Fields([*response.fields.lines, (b"Set-Cookie", field)])
         # Without the head, which the answers of other clients share.
-        return msgspec.structs.replace(response, fields=fields, head=None)
+        return UpstreamResponse(
+            response.status,
+            response.reason,
+            fields,
+            response.body,
+            response.minor_version,
+            response.trailers,
+            response.upgraded,
+        )
 
     def again(
         self,

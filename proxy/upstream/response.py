@@ -2,8 +2,6 @@
 
 from typing import Protocol
 
-import msgspec
-
 from proxy.message import Consumer, Fields
 from proxy.upstream.response_head import ReadHead
 
@@ -108,7 +106,7 @@ class ResponseBody:
             consumer.abort(error)
 
 
-class UpstreamResponse(msgspec.Struct, frozen=True):
+class UpstreamResponse:
     """A final response.
 
     `body` is None where there is none by definition (HEAD, 204, 304, 101), bytes when all of it
@@ -118,11 +116,33 @@ class UpstreamResponse(msgspec.Struct, frozen=True):
     what all of this was read from.
     """
 
-    status: int
-    reason: bytes
-    fields: Fields
-    body: bytes | ResponseBody | None
-    minor_version: int = 1
-    trailers: Fields | None = None
-    upgraded: bool = False
-    head: ReadHead | None = None
+    __slots__ = (
+        "body",
+        "fields",
+        "head",
+        "minor_version",
+        "reason",
+        "status",
+        "trailers",
+        "upgraded",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        status: int,
+        reason: bytes,
+        fields: Fields,
+        body: "bytes | ResponseBody | None",
+        minor_version: int = 1,
+        trailers: Fields | None = None,
+        upgraded: bool = False,
+        head: ReadHead | None = None,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+        self.body = body
+        self.minor_version = minor_version
+        self.trailers = trailers
+        self.upgraded = upgraded
+        self.head = head

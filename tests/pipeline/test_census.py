@@ -11,7 +11,8 @@ from proxy.cache.tiered import NoPurges, Tiered
 from proxy.errors import BadRequestError
 from proxy.pipeline.admit import admit
 from proxy.pipeline.census import FIELD, Census, census
-from proxy.pipeline.exchange import Entrance, Wait
+from proxy.pipeline.entrance import Entrance
+from proxy.pipeline.exchange import Wait
 from proxy.pipeline.respond import respond
 from proxy.pipeline.route import route
 from tests.cache.making import entry

@@ -5,7 +5,7 @@ import pytest
 from proxy.errors import BadRequestError
 from proxy.message import FieldLine
 from proxy.pipeline.admit import admit
-from proxy.pipeline.exchange import Entrance
+from proxy.pipeline.entrance import Entrance
 from proxy.pipeline.respond import respond
 from proxy.pipeline.route import route
 from tests.pipeline.asking import Asking

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from proxy.message import Fields, Request
-from proxy.pipeline.exchange import Entrance, Peer
+from proxy.pipeline.entrance import Entrance
+from proxy.pipeline.exchange import Peer
 from proxy.pipeline.forward import forward
 from proxy.pipeline.sibling import Siblings, asked_inside
 from proxy.pipeline.site import Route

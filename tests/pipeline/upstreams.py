@@ -6,7 +6,7 @@ from pathlib import Path
 
 from proxy.pipeline.exchange import Step
 from proxy.pipeline.forward import forward
-from proxy.protocol.service import ClientLimits
+from proxy.protocol.limits import ClientLimits
 from proxy.upstream.address import UnixAddress
 from proxy.upstream.group import Group
 from proxy.upstream.options import GroupOptions

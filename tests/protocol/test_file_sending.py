@@ -25,8 +25,8 @@ from proxy.page_cache import SEND_BYTES
 from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.respond import respond
 from proxy.protocol.file_sender import FileSender
+from proxy.protocol.limits import ClientLimits
 from proxy.protocol.listener import listen
-from proxy.protocol.service import ClientLimits
 from proxy.protocol.tls import Contexts
 from proxy.rules.ranges import Span
 from tests.cache.making import entry

@@ -12,7 +12,7 @@ from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.respond import respond
 from proxy.pipeline.site import Route
 from proxy.protocol.http1 import IDLE_LINGER_S
-from proxy.protocol.service import ClientLimits
+from proxy.protocol.limits import ClientLimits
 from tests.protocol.wire import Wire
 
 OK = b"HTTP/1.1 200 OK\r\nServer: proxyd\r\n"

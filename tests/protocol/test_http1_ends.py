@@ -8,7 +8,7 @@ from proxy.message import Consumer, Response
 from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.respond import respond
 from proxy.protocol.http1 import IDLE_LINGER_S
-from proxy.protocol.service import ClientLimits
+from proxy.protocol.limits import ClientLimits
 from tests.pipeline.bodies import Pushed, until
 from tests.protocol.test_http1 import OK, answered, echo, hello
 from tests.protocol.wire import Wire

@@ -12,8 +12,8 @@ import pytest
 from proxy.message import Response
 from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.respond import respond
+from proxy.protocol.limits import ClientLimits
 from proxy.protocol.listener import Door, PrefaceReader, listen
-from proxy.protocol.service import ClientLimits
 from proxy.rules.forwarding import TrustedNetworks
 from tests.protocol.wire import FakeTransport, Wire
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from proxy.protocol.http1 import IDLE_LINGER_S
-from proxy.protocol.service import ClientLimits
+from proxy.protocol.limits import ClientLimits
 from tests.pipeline.bodies import until
 from tests.protocol.test_http1 import hello
 from tests.protocol.wire import Wire

@@ -14,10 +14,11 @@ from cryptography import x509
 
 from proxy.config.certificates import names_of
 from proxy.message import Response
-from proxy.pipeline.exchange import Entrance, Exchange, Step
+from proxy.pipeline.entrance import Entrance
+from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.respond import respond
+from proxy.protocol.limits import ClientLimits
 from proxy.protocol.listener import listen
-from proxy.protocol.service import ClientLimits
 from proxy.protocol.ticket_keys import TicketSecret
 from proxy.protocol.tls import Certificate, Contexts, Material, Policy, make_context
 from proxy.rules.forwarding import TrustedNetworks

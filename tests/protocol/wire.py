@@ -11,7 +11,8 @@ from proxy.pipeline.exchange import Peer, Step
 from proxy.pipeline.site import Route, Site
 from proxy.protocol.deadlines import Deadlines
 from proxy.protocol.http1 import Http1
-from proxy.protocol.service import ClientLimits, Service
+from proxy.protocol.limits import ClientLimits
+from proxy.protocol.service import Service
 from proxy.rules.forwarding import TrustedNetworks
 
 DATE = re.compile(rb"Date: [^\r]*\r\n")
