@@ -13,6 +13,7 @@ from proxy.cache.inventory import Inventory, InventoryError, Item, Stats
 from proxy.pipeline.census import Census, Kept, Wanted
 from proxy.tools.setting import Setting
 from proxy.tools.show import console
+from proxy.tools.todays import Today, todays
 from proxy.tools.words import ago, lasting, size
 from proxy.tools.workers import WorkerQuery
 
@@ -105,8 +106,8 @@ def ls(
                 items = inventory.ls(pattern, sort, limit)
         except InventoryError as error:
             trouble = str(error)
-    now = time.time()
-    listed = {(item.key, item.variant): from_disk(item, now) for item in items}
+    found = map(from_disk, todays(setting, items))
+    listed = {(one.key, one.variant): one for one in found}
     for number, census in enumerate(workers.census(Wanted(pattern, sort, limit)), 1):
         add_memory(listed, census, number)
     order = {
@@ -117,16 +118,17 @@ def ls(
     return sorted(listed.values(), key=order[sort])[:limit], trouble
 
 
-def from_disk(item: Item, now: float) -> Listed:
-    """Return an entry that the catalogue knows."""
+def from_disk(today: Today) -> Listed:
+    """Return an entry that the catalogue knows, and its file."""
+    item = today.item
     return Listed(
         key=item.key,
         variant=item.variant,
         status=item.status,
         size_bytes=item.size_bytes,
         hits=item.hits,
-        age_s=now - item.stored_at,
-        fresh_s=item.fresh_until - now,
+        age_s=today.age_s,
+        fresh_s=today.fresh_s,
         where="disk",
     )
 

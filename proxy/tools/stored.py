@@ -62,7 +62,7 @@ def clocks() -> Now:
 
 def look_up(folder: Path, question: Question, workers: WorkerQuery) -> Found:
     """Return what the cache in `folder`, and the workers that use it, hold for a question."""
-    purges = _purges(folder)
+    purges = purges_in(folder)
     try:
         on_disk = _on_disk(folder, question, purges)
         try:
@@ -92,7 +92,7 @@ def _on_disk(folder: Path, question: Question, purges: Purges | None) -> Found:
         heads = [chosen, *_others(folder, items, chosen)]
     except (StoredContentError, OSError) as error:
         return Found(trouble=str(error))
-    stored = [_stored(head, purges, _hits(head, items)) for head in heads if head is not None]
+    stored = [as_stored(head, purges, _hits(head, items)) for head in heads if head is not None]
     if held is None and not stored:
         return Found()
     return Found(
@@ -118,7 +118,7 @@ def _in_memory(
             except msgspec.DecodeError as error:
                 raise CommandError(f"worker {number} is of another version: {error}") from None
             if isinstance(head, Head):
-                stored = _stored(head, purges, held.hits)
+                stored = as_stored(head, purges, held.hits)
                 found.append(stored._replace(where=f"in the memory of worker {number}"))
     return found if taken else None
 
@@ -177,7 +177,8 @@ def _others(folder: Path, items: dict[bytes, Item], chosen: Head | None) -> list
     return heads
 
 
-def _stored(head: Head, purges: Purges | None, hits: int) -> Stored:
+def as_stored(head: Head, purges: Purges | None, hits: int) -> Stored:
+    """Return the entry that a file's head describes, with what the purges have done to it."""
     now = clocks()
     entry = entry_of(head, b"", now)
     entry.size_bytes = head.size_bytes
@@ -210,7 +211,7 @@ def _items(folder: Path, key: bytes) -> list[Item]:
         inventory.close()
 
 
-def _purges(folder: Path) -> Purges | None:
+def purges_in(folder: Path) -> Purges | None:
     """Return the purges, None where there are none."""
     if not (folder / PURGES).exists():
         return None

@@ -1,5 +1,6 @@
 """What a worker tells of its memory, and to whom."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -7,8 +8,10 @@ import pytest
 
 from proxy.cache import codec
 from proxy.cache.memory import MemoryStore
+from proxy.cache.purges import Kind, Purges, Verdict
 from proxy.cache.tiered import NoPurges, Tiered
 from proxy.errors import BadRequestError
+from proxy.pipeline import census as module
 from proxy.pipeline.admit import admit
 from proxy.pipeline.census import FIELD, Census, census
 from proxy.pipeline.entrance import Entrance
@@ -76,6 +79,23 @@ async def test_an_entry_is_described() -> None:
     (item,) = (await told(asked(b'{"limit": 1}'))).items
     assert (item.key, item.variant, item.status) == ("http://a/2?b cookie:c=d", "", 200)
     assert (item.size_bytes, item.hits, item.age_s, item.fresh_s) == (3, 1, 2.0, 2.0)
+
+
+async def test_an_entry_is_as_the_purges_leave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    asking = asked(b'{"limit": 9, "sort": "key"}')
+    assert asking.site.cache is not None
+    asking.site.cache.purges = purges = Purges(tmp_path)
+    for one in asking.site.cache.memory.entries():
+        one.purge_seq = purges.current()
+    purges.add(Kind.URL, Verdict.HARD, b"http://a/1")
+    purges.add(Kind.URL, Verdict.SOFT, b"http://a/2?b")
+    (item,) = (await told(asking)).items
+    assert item.key.startswith("http://a/2?b")
+    assert -1e-6 < item.fresh_s < 0
+    purges.close()
 
 
 async def test_a_key_is_told_with_all_its_entries() -> None:
