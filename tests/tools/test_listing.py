@@ -124,7 +124,9 @@ def test_what_is_left_of_a_lifetime_is_as_the_rules_of_today_have_it(
 def test_what_no_route_serves_any_more_is_of_no_use(site: Setting, store: Store) -> None:
     describe(site, [store("http://h/1")])
     text = site.config.source.file.read_text()
-    site.config.source.file.write_text(text.replace("/*", "/other/*").replace("/feed", "/other/feed"))
+    site.config.source.file.write_text(
+        text.replace("/*", "/other/*").replace("/feed", "/other/feed")
+    )
     ((one,), _) = listing.ls(setting(site.config.source.file), Told(), "*", "size", 9)
     assert one.fresh_s == 0
 
