@@ -31,6 +31,7 @@ from proxy.cache.disk_reader import DiskBody
 from proxy.cache.disk_work import Drop, Job, Loaded, Mark, Put, Refresh
 from proxy.cache.disk_writer import DiskWriter
 from proxy.cache.entry import Entry
+from proxy.cache.sealed import Copies
 from proxy.cache.store import LATER, Later, Marker
 from proxy.errors import StoredContentError
 from proxy.page_cache import NOWAIT
@@ -69,15 +70,17 @@ class Journal(Protocol):
 class DiskStore:
     """The entries below `root`; content up to `object_bytes` is read into memory, more streams.
 
-    Used on the event loop only. `writers` bounds the contents that stream into it at once.
+    Used on the event loop only. `writers` bounds the contents that stream into it at once, and
+    `copies_bytes` what is kept in memory of content that streams from it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         root: Path,
         journal: Journal,
         *,
         object_bytes: int = 1024 * 1024,
+        copies_bytes: int = 0,
         writers: int = 64,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -87,6 +90,7 @@ class DiskStore:
         self.executor: Executor = ThreadPoolExecutor(THREADS, "proxyd-disk")
         self._journal = journal
         self._object_bytes = object_bytes
+        self._copies = Copies(copies_bytes, monotonic)
         self._most_writers = writers
         self._writers: set[DiskWriter] = set()
         self._wall = wall
@@ -173,6 +177,7 @@ class DiskStore:
             size_bytes,
             self.executor,
             lambda reason: self._remove_damaged(name, reason),
+            copies=self._copies,
         )
 
     def touch(self, entry: Entry) -> None:
@@ -310,6 +315,7 @@ class DiskStore:
             await writer.settled()
         self._is_closed = True
         await self.flush()
+        self._copies.clear()
         self.executor.shutdown(wait=False)
 
 

@@ -5,7 +5,8 @@ event loop; what is not cached, and every other system, is read in a thread. Not
 did not match its checksum: a file whose first chunk is damaged, or that another one has replaced,
 is a miss, for that chunk is looked at before the head of the answer goes out; what is damaged
 further on breaks off. That is why it is copied: what the kernel sends from a file is whatever the
-file holds by then.
+file holds by then. What is asked for again and again goes out from a copy that cannot change (see
+sealed.py).
 """
 
 import asyncio
@@ -19,7 +20,9 @@ from typing import Final
 
 from proxy.cache import disk_file
 from proxy.cache.disk_file import BLOCK_BYTES, CHECK_BYTES, Layout
-from proxy.cache.disk_folder import READ_FLAGS
+from proxy.cache.disk_folder import READ_FLAGS, write_all
+from proxy.cache.sealed import Copies
+from proxy.cache.sealed_source import SealedSource
 from proxy.errors import StoredContentError
 from proxy.message import Consumer
 from proxy.page_cache import NOT_IN_CACHE, NOWAIT
@@ -46,10 +49,12 @@ class DiskBody:
     """The content of one file, opened for each use; it is the file of that id or none.
 
     `checks` are the checksums of a file that is still being written, and does not hold them yet.
+    `copies` are those that may be used in place of the file.
     """
 
     __slots__ = (
         "_checks",
+        "_copies",
         "_damaged",
         "_executor",
         "_layout",
@@ -66,6 +71,7 @@ class DiskBody:
         executor: Executor,
         damaged: Damaged,
         checks: bytearray | None = None,
+        copies: Copies | None = None,
     ) -> None:
         self.size_bytes = size_bytes
         self.offset = layout.content_at  # where in the file it begins
@@ -74,13 +80,14 @@ class DiskBody:
         self._executor = executor
         self._damaged = damaged
         self._checks = checks
+        self._copies = copies
 
     @property
     def file_id(self) -> bytes:
         """Return the id of the file that holds it."""
         return self._layout.file_id
 
-    def source(self, pieces: Sequence[bytes | Span] | None = None) -> "DiskSource":
+    def source(self, pieces: Sequence[bytes | Span] | None = None) -> "DiskSource | SealedSource":
         """Open it and return a source of `pieces` in order, of all of it for None.
 
         Raises StoredContentError when it is gone, replaced or damaged, as far as that can be seen
@@ -93,6 +100,10 @@ class DiskBody:
         except OSError as error:
             raise StoredContentError(f"its file cannot be opened: {error.strerror}") from None
         source = DiskSource(self, descriptor, pieces)
+        copy = None if self._copies is None else self._copies.find(self, self._executor)
+        if copy is not None and _id_in(descriptor, NOWAIT) == self.file_id:
+            source.cancel()
+            return SealedSource(copy, pieces)
         try:
             source.begin()
         except StoredContentError:
@@ -151,11 +162,21 @@ class DiskBody:
 
     def is_replaced(self, descriptor: int) -> bool:
         """Say whether an open file is another than this content was found in."""
+        return _id_in(descriptor, 0) not in {None, self.file_id}
+
+    def copy_to(self, target: int) -> None:
+        """Write all of it, checked, to a descriptor, in a thread.
+
+        Raises StoredContentError, OSError.
+        """
+        descriptor = os.open(self._path, READ_FLAGS)
         try:
-            start = os.pread(descriptor, disk_file.PROLOGUE_BYTES, 0)
-            return disk_file.parse_prologue(start).file_id != self.file_id
-        except (OSError, StoredContentError):
-            return False
+            count = disk_file.block_count(self.size_bytes)
+            for first in range(0, count, CHUNK_BLOCKS):
+                data = self._whole_blocks(descriptor, first, min(CHUNK_BLOCKS, count - first), 0)
+                write_all(target, [data or b""])
+        finally:
+            os.close(descriptor)
 
     def report(self, error: StoredContentError) -> None:
         """Have a damaged file removed."""
@@ -165,6 +186,16 @@ class DiskBody:
         """Read without flags, in a thread."""
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._executor, _read, self, descriptor, span)
+
+
+def _id_in(descriptor: int, flags: int) -> bytes | None:
+    """Return the id of an open file; None when it shows none, or `flags` forbid to wait for it."""
+    start = memoryview(bytearray(disk_file.PROLOGUE_BYTES))
+    try:
+        read_into(descriptor, start, 0, flags)
+        return disk_file.parse_prologue(start).file_id
+    except (OSError, StoredContentError):
+        return None
 
 
 Failure = tuple[StoredContentError, bool]

@@ -66,6 +66,12 @@ class Cache(Table):
     """Larger answers are kept on disk alone, or not at all when `disk` is "0". Precedent: Squid
     `maximum_object_size_in_memory` 512 KB."""
 
+    memory_copies: Size = default("64MiB")
+    """Beside `memory`, what one worker keeps there of larger answers that are asked for twice in a
+    minute: copied and checked once, then sent by the kernel. One takes a quarter of it at the most.
+    "0" reads and checks the file each time, and so do `memory` "0" and systems other than Linux.
+    Precedent: Varnish, whose memory holds large objects as well."""
+
     purge_from: tuple[Network, ...] = ()
     """Networks in CIDR notation, or "unix:", whose PURGE requests empty the cache; others get 403.
     Without any, PURGE is a method like others, for the application. `proxyd cache purge` needs none

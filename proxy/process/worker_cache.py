@@ -57,7 +57,12 @@ class WorkerCache:
         self.purges = Purges(folder)
         if config.cache.disk:
             self._journal = Journal(folder)
-            self._disk = DiskStore(folder, self._journal, object_bytes=config.cache.memory_object)
+            self._disk = DiskStore(
+                folder,
+                self._journal,
+                object_bytes=config.cache.memory_object,
+                copies_bytes=config.cache.memory_copies if config.cache.memory else 0,
+            )
         memory = MemoryStore(config.cache.memory, parts.site.cache_figures.evict)
         self.tiered = Tiered(memory, self._disk, self.purges, config.cache.memory_object)
         parts.site.cache = self.tiered

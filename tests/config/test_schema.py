@@ -209,6 +209,7 @@ OPTIONS = [
     ("[cache]", "disk", '"0"', 0, "false", "is not a size"),
     ("[cache]", "folder", '"/var/c"', Path("/var/c"), '"~/c"', "is not expanded"),
     ("[cache]", "memory_object", '"64KiB"', 65536, '"0"', "must be more than 0"),
+    ("[cache]", "memory_copies", '"0"', 0, '"64M"', HALF),
     ("[cache]", "purge_from", '["unix:"]', ("unix:",), '["lan"]', "is not a network"),
     ("[route.cache]", "enabled", "false", False, '"no"', TRUTH),
     *[("[route.cache]", *option) for option in LIFETIMES],

@@ -17,6 +17,8 @@ from proxy import page_cache
 from proxy.cache.disk import DiskStore
 from proxy.cache.disk_folder import name_of, path_of
 from proxy.cache.disk_reader import DiskBody
+from proxy.cache.sealed import CAN_SEAL
+from proxy.cache.sealed_source import SealedSource
 from proxy.errors import StoredContentError
 from proxy.files.file_source import FileSource
 from proxy.files.safe_open import open_below
@@ -44,6 +46,7 @@ CONTENT = os.urandom(3 * SEND_BYTES + 12_345)
 Pieces = Sequence[bytes | Span] | None
 Opener = Callable[[Pieces], Source]
 
+needs_sealing = pytest.mark.skipif(not CAN_SEAL, reason="memory is sealed on Linux")
 needs_sendfile = pytest.mark.skipif(not page_cache.NOWAIT, reason="files are read in threads here")
 
 
@@ -173,8 +176,10 @@ class Client:
         self.socket.close()
 
 
-async def stored(folder: Path, content: bytes = CONTENT) -> tuple[DiskStore, DiskBody, Path]:
-    store = DiskStore(folder / "cache", Notes())
+async def stored(
+    folder: Path, content: bytes = CONTENT, copies_bytes: int = 0
+) -> tuple[DiskStore, DiskBody, Path]:
+    store = DiskStore(folder / "cache", Notes(), copies_bytes=copies_bytes)
     writer = store.begin(entry(b"k", b""))
     assert writer is not None
     for first in range(0, len(content), SEND_BYTES):
@@ -230,7 +235,48 @@ def test_stored_content_is_copied_so_that_what_was_checked_goes_out(
     assert not sent.bytes
 
 
-@pytest.mark.parametrize("kind", ["file", "stored"])
+async def copied(folder: Path) -> tuple[DiskStore, DiskBody]:
+    """Store content, and ask for it until there is a copy in memory."""
+    store, body, _place = await stored(folder, copies_bytes=4 * len(CONTENT))
+    source = body.source()
+    while not isinstance(source, SealedSource):
+        source.cancel()
+        await asyncio.sleep(0.001)
+        source = body.source()
+    return store, body
+
+
+@needs_sealing
+@pytest.mark.parametrize("most_bytes", [0, SLOW_BYTES])
+def test_what_was_checked_and_copied_goes_out_as_it_is_whatever_becomes_of_the_file(
+    run: Run, tmp_path: Path, sent: Sent, most_bytes: int
+) -> None:
+    async def main() -> None:
+        store, body = await copied(tmp_path)
+        place = Path(path_of(store.root, name_of(b"k", b"")))
+
+        def damage() -> None:
+            with place.open("r+b") as file:
+                file.seek(len(CONTENT) // 2)
+                file.write(os.urandom(SEND_BYTES))
+
+        sent.before = damage
+        async with serving(body.source) as server:
+            client = Client(server.port, most_bytes)
+            for _ in range(2):
+                await client.send(GET)
+                _head, received = await client.answer(most_bytes or 1 << 20)
+                assert digest(received) == digest(CONTENT)
+            client.close()
+        await store.close()
+
+    run(main())
+    assert sent.bytes >= 2 * (len(CONTENT) - page_cache.LEAST_SEND_BYTES)
+    if most_bytes:
+        assert sent.waits
+
+
+@pytest.mark.parametrize("kind", ["file", "stored", pytest.param("copied", marks=needs_sealing)])
 @pytest.mark.parametrize(
     "ends",
     [
@@ -251,8 +297,11 @@ def test_ranges_are_exact_and_in_order(
         expected += CONTENT[first:stop] + b"\r\n--next"
 
     async def main() -> None:
-        store, body, _place = await stored(tmp_path)
-        opened: Opener = body.source if kind == "stored" else lambda these: from_file(path, these)
+        if kind == "copied":
+            store, body = await copied(tmp_path)
+        else:
+            store, body, _place = await stored(tmp_path)
+        opened: Opener = body.source if kind != "file" else lambda these: from_file(path, these)
         async with serving(lambda: opened(pieces)) as server:
             client = Client(server.port, SLOW_BYTES)
             for _ in range(2):
