@@ -3,6 +3,9 @@
 # make check  format, lint, types and import contracts
 # make stress what a year brings, in half an hour: reloads, deaths, upgrades, mistakes under load
 # make bench  CPU per request beside nginx (needs wrk and nginx)
+# make bench-latency  how long a visitor waits at half load, beside nginx
+# make bench-flat     CPU per request with more connections, and with more cached entries
+# make bench-idle     memory of idle connections
 # make bench-compare  what got slower since the run before
 
 PYTHON ?= python3
@@ -10,7 +13,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test stress check format bench bench-compare lock wheel clean
+.PHONY: run test stress check format bench bench-latency bench-flat bench-idle bench-compare lock wheel clean
 
 run: $(VENV)/.run
 	@exec $(BIN)/proxyd run --allow-root -c proxy.toml
@@ -33,6 +36,15 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench --keep $(ARGS)
+
+bench-latency: $(VENV)/.dev
+	$(BIN)/python -m bench.latency --keep $(ARGS)
+
+bench-flat: $(VENV)/.dev
+	$(BIN)/python -m bench.flat --keep $(ARGS)
+
+bench-idle: $(VENV)/.dev
+	$(BIN)/python -m bench.idle --keep $(ARGS)
 
 bench-compare: $(VENV)/.dev
 	$(BIN)/python -m bench.compare $(ARGS)

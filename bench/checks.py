@@ -61,7 +61,7 @@ def is_hit(fields: HTTPMessage) -> bool:
 
 def verify(job: Job, server: Server) -> None:
     """Bring a server to where the load may begin, and compare its answer. Raises BenchError."""
-    path = f"{job.path}/first" if job.group else job.path
+    path = first_path(job)
     if job.source == "upstream":
         compare(job, server, path, ask(server, job, path, job.fields), hit=False)
     if job.source != "server":
@@ -69,6 +69,13 @@ def verify(job: Job, server: Server) -> None:
     if job.source != "upstream":
         answer = ask(server, job, path, job.fields)
         compare(job, server, path, answer, hit=job.source == "cache")
+
+
+def first_path(job: Job) -> str:
+    """Return the path to begin with."""
+    if job.among:
+        return f"{job.path}/0"
+    return f"{job.path}/first" if job.group else job.path
 
 
 def wait_until_stored(job: Job, server: Server, path: str) -> None:

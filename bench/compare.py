@@ -1,7 +1,8 @@
 """`python -m bench.compare [OLD [NEW]]`: what got slower, and what faster, from one run to another.
 
-What counts is proxyd's CPU in parts of nginx's in the same run: whatever else the machine did was
-in the way of both. Without files, the newest run is compared with the one before it.
+What counts is proxyd's figure in parts of nginx's in the same run: whatever else the machine did
+was in the way of both. The figure is CPU for each request, or what a run says that it measured.
+Without files, the newest run is compared with the one before it.
 
 Exit codes: 0 nothing got slower, 1 something did or cannot be compared, 2 wrong usage.
 """
@@ -22,19 +23,20 @@ from bench.history import RESULTS, load, runs
 
 # Medians of runs of the same code on a machine with nothing else to do differ by up to 5 %.
 NOISE = 0.05
+UNITS = {"cpu_us": "µs", "p99_ms": "ms"}
 COLOURS = {"slower": "bold red", "faster": "green", "": ""}
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One job of both runs: proxyd's parts of nginx's CPU, and its own microseconds."""
+    """One job of both runs: proxyd's figure in parts of nginx's, and in its own unit."""
 
     job: str
     old_ratio: float
     new_ratio: float
-    old_us: float
-    new_us: float
+    old_own: float
+    new_own: float
     overlap: bool
 
     @property
@@ -57,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    show(console, found, name(old, old_file), name(new, new_file))
+    unit = UNITS.get(str(new.get("figure", "cpu_us")), "")
+    show(console, found, unit, (name(old, old_file), name(new, new_file)))
     if old.get("machine") != new.get("machine"):
         console.print("not of one machine, or not with the same programs:", style="yellow")
         for kept in (old, new):
@@ -91,9 +94,12 @@ def choose(old: Path | None, new: Path | None, folder: Path) -> tuple[Path, Path
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """Return the jobs that both runs have measured. Raises BenchError when there are none."""
+    figure = old.get("figure", "cpu_us")
+    if figure != new.get("figure", "cpu_us"):
+        raise BenchError("the two runs have not measured the same")
     try:
         found = [
-            change(job, old["jobs"][job], measured)
+            change(job, old["jobs"][job], measured, figure)
             for job, measured in new["jobs"].items()
             if job in old["jobs"] and measured["valid"] and old["jobs"][job]["valid"]
         ]
@@ -104,23 +110,23 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     return found
 
 
-def change(job: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:
+def change(job: str, old: Mapping[str, Any], new: Mapping[str, Any], figure: str) -> Change:
     """Return what changed in one job."""
-    (old_least, old_most), (new_least, new_most) = spread(old), spread(new)
+    (old_least, old_most), (new_least, new_most) = spread(old, figure), spread(new, figure)
     return Change(
         job=job,
         old_ratio=old["ratio"],
         new_ratio=new["ratio"],
-        old_us=old["servers"]["proxyd"]["cpu_us"],
-        new_us=new["servers"]["proxyd"]["cpu_us"],
+        old_own=old["servers"]["proxyd"][figure],
+        new_own=new["servers"]["proxyd"][figure],
         overlap=old_least <= new_most and new_least <= old_most,
     )
 
 
-def spread(measured: Mapping[str, Any]) -> tuple[float, float]:
+def spread(measured: Mapping[str, Any], figure: str) -> tuple[float, float]:
     """Return proxyd's least and most in parts of nginx's median."""
-    nginx, proxyd = measured["servers"]["nginx"], measured["servers"]["proxyd"]
-    return proxyd["cpu_us_least"] / nginx["cpu_us"], proxyd["cpu_us_most"] / nginx["cpu_us"]
+    nginx, proxyd = measured["servers"]["nginx"][figure], measured["servers"]["proxyd"]
+    return proxyd[f"{figure}_least"] / nginx, proxyd[f"{figure}_most"] / nginx
 
 
 def name(kept: Mapping[str, Any], file: Path) -> str:
@@ -128,12 +134,12 @@ def name(kept: Mapping[str, Any], file: Path) -> str:
     return f"{kept.get('at', file.name)} {kept.get('commit', '')}".strip()
 
 
-def show(console: Console, found: Sequence[Change], old: str, new: str) -> None:
+def show(console: Console, found: Sequence[Change], unit: str, runs: tuple[str, str]) -> None:
     """Print the table."""
-    console.print(f"from {old}\nto   {new}", highlight=False)
+    console.print("from {}\nto   {}".format(*runs), highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("request", no_wrap=True)
-    for title in ("ratio", "now", "change", "µs", "now"):
+    for title in ("ratio", "now", "change", unit, "now"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("")
     for each in found:
@@ -142,8 +148,8 @@ def show(console: Console, found: Sequence[Change], old: str, new: str) -> None:
             f"{each.old_ratio:.2f}",
             f"{each.new_ratio:.2f}",
             f"{(each.new_ratio / each.old_ratio - 1) * 100:+.0f} %",
-            f"{each.old_us:.1f}",
-            f"{each.new_us:.1f}",
+            f"{each.old_own:.1f}",
+            f"{each.new_own:.1f}",
             each.verdict,
             style=COLOURS[each.verdict],
         )

@@ -1,12 +1,18 @@
-"""The CPU time of other processes, and who runs on which CPU. Linux only."""
+"""The CPU time of other processes, and who runs on which CPU. Linux only.
+
+Which processes a server has is known to the lab; what they use is read here from clocks that count
+in nanoseconds, since a job of three seconds is divided by tens of thousands of requests.
+"""
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+
+import psutil
 
 from bench.errors import BenchError
+from proxy.lab import usage
 
 # <linux/posix-timers.h>: the clock of a process, all its threads together, counted in nanoseconds.
 # /proc/PID/stat counts in ticks of 10 ms, /proc/PID/schedstat the first thread only.
@@ -27,14 +33,6 @@ def cpu_s(pid: int) -> float:
         raise BenchError(f"process {pid} ended while it was measured") from None
 
 
-def children(pid: int) -> list[int]:
-    """Return the pids of a process's children, whichever of its threads started them."""
-    found: list[int] = []
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (thread / "children").read_text().split()]
-    return found
-
-
 def used_s(before: Mapping[int, float], after: Mapping[int, float]) -> float:
     """Return how much CPU a server used between two of its `family` times.
 
@@ -45,35 +43,43 @@ def used_s(before: Mapping[int, float], after: Mapping[int, float]) -> float:
     return sum(after.values()) - sum(before.values())
 
 
-def family(master: int) -> dict[int, float]:
-    """Return the CPU time of a master and each of its children, by pid. Raises BenchError.
+def family(roots: Sequence[int]) -> dict[int, float]:
+    """Return the CPU time of a server's processes, by pid. Raises BenchError.
 
     So that what a cache does in processes of its own is not free. All but nginx's cache loader,
     which ends after its minute and finds nothing to load.
     """
-    pids = [master, *(child for child in children(master) if not is_loader(child))]
-    return {pid: cpu_s(pid) for pid in pids}
+    found: dict[int, float] = {}
+    for root in roots:
+        processes = usage.family(root)
+        if not processes:
+            raise BenchError(f"process {root} ended while it was measured")
+        found |= {one.pid: cpu_s(one.pid) for one in processes if not is_loader(one)}
+    return found
 
 
-def wait_until_idle(master: int) -> None:
+def wait_until_idle(roots: Sequence[int], timeout_s: float = IDLE_TIMEOUT_S) -> None:
     """Return when a server has nothing to do any more: starting is no part of a request.
 
     proxyd's control process imports for a second beside the first requests. A server that never
     rests is measured as it is. Raises BenchError.
     """
-    deadline = time.monotonic() + IDLE_TIMEOUT_S
-    before = family(master)
+    deadline = time.monotonic() + timeout_s
+    before = family(roots)
     while time.monotonic() < deadline:
         time.sleep(IDLE_LOOK_S)
-        now = family(master)
+        now = family(roots)
         if now.keys() == before.keys() and used_s(before, now) < IDLE_SHARE * IDLE_LOOK_S:
             return
         before = now
 
 
-def is_loader(pid: int) -> bool:
+def is_loader(process: psutil.Process) -> bool:
     """Say whether a process is nginx's cache loader, by the title that it gives itself."""
-    return b"cache loader" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    try:
+        return "cache loader" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def share_out() -> tuple[set[int], set[int]]:

@@ -4,8 +4,9 @@ import re
 import subprocess
 
 from bench.cpu import on_cpus
+from bench.engines.engine import require
 from bench.errors import BenchError
-from bench.servers import Server, require
+from bench.servers import Server
 
 # s_time counts its own CPU seconds, and then says how many real ones went by, whole ones.
 RESULT = re.compile(r"^(\d+) connections in (\d+) real seconds", re.MULTILINE)

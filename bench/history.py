@@ -1,6 +1,7 @@
 """The figures of earlier runs: one file of JSON each, in a folder that git does not look at.
 
-They are of one machine, and are of no use on another.
+The folder has those of `make bench`, folders in it those of what is measured apart. They are of one
+machine, and are of no use on another.
 """
 
 import json

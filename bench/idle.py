@@ -1,105 +1,128 @@
 """What idle keep-alive connections cost one worker: memory for each, and how fast hits are beside.
 
-    python -m bench.idle [CONNECTIONS]
+    python -m bench.idle [CONNECTIONS] [--json FILE] [--keep [FOLDER]]
 
-Each connection, 10,000 unless told, has had one answer before it is idle. Linux only.
+Each connection, 10,000 unless told, has had one answer before it is idle; the lab's generator holds
+them, and asks at a constant rate beside them and without them. Linux only.
 """
 
-import resource
-import socket
+import argparse
+import os
 import sys
 import tempfile
-import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
+
+import psutil
+from rich.console import Console
 
 from bench.errors import BenchError
+from bench.history import RESULTS
+from bench.options import hand_over, outlets, positive
 from bench.workers import CONTENT, request, serving
+from proxy.errors import LabError
+from proxy.lab.generator import Generator
+from proxy.lab.load_job import GOOD, Ask, Crowd, LoadJob
+from proxy.lab.run import allow_files
+from proxy.lab.services import HOST
+from proxy.lab.visit import latencies, listed, percentile
 
 CONNECTIONS = 10_000
-HITS = 2000
-PATIENCE_S = 60.0
+WARM = 200
+# The visitor: requests per second, on so many connections at most.
+RATE, VISITORS, SECONDS = 500.0, 16, 4.0
+# Connections that a worker must take beside those that are counted.
+MORE = 128
+TIMEOUT_S = 60.0
 AIM_KB = 10.0
+ASK = Ask(head=request(), body=CONTENT)
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
-    wanted = int(arguments[0]) if arguments else CONNECTIONS
-    allow_files(wanted + 64)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        site = serving(folder, 1, connections=wanted + 64)
-        port, (worker,) = stack.enter_context(site)
-        warm_up(port)
-        before, alone = rss_bytes(worker), latencies_us(port)
-        began_at = time.monotonic()
-        for _ in range(wanted):
-            wire = stack.enter_context(connected(port))
-            ask(wire)
-        took_s = time.monotonic() - began_at
-        each = (rss_bytes(worker) - before) / wanted
-        beside = latencies_us(port)
-    print(f"{wanted:,} connections, opened and answered once in {took_s:.1f} s")
-    print(f"memory for each: {each / 1000:.1f} KB (aim {AIM_KB:g}), of a worker of {before:,} B")
-    for name, hits in (("alone", alone), ("beside them", beside)):
-        print(
-            f"a hit {name}: median {median(hits):.0f} µs, 99 of 100 in"
-            f" {sorted(hits)[len(hits) * 99 // 100]:.0f} µs"
-        )
+    options = parser().parse_args(arguments)
+    console = Console()
+    try:
+        found = measured(options.connections)
+    except (BenchError, LabError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    console.print(
+        f"memory for each of {options.connections:,} connections: {found['connection_kb']:.1f} KB"
+        f" (aim {AIM_KB:g}), of a worker of {found['worker_kb'] / 1000:.0f} MB",
+        highlight=False,
+    )
+    for where, name in (("alone", "alone"), ("beside them", "beside")):
+        p50_us, p99_us = found[f"{name}_p50_ms"] * 1000, found[f"{name}_p99_ms"] * 1000
+        told = f"a request {where}: median {p50_us:.0f} µs, 99 of 100 within {p99_us:.0f} µs"
+        console.print(told, highlight=False)
+    hand_over(console, options, found)
     return 0
 
 
-def allow_files(wanted: int) -> None:
-    """Let this process open so many files. Raises BenchError."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise BenchError(f"only {hard} files may be open at once, {wanted} are needed: ulimit -n")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    made = argparse.ArgumentParser(prog="python -m bench.idle", description="Idle connections.")
+    made.add_argument("connections", type=positive, nargs="?", default=CONNECTIONS)
+    outlets(made, RESULTS / "idle")
+    return made
 
 
-def connected(port: int) -> socket.socket:
-    """Connect to the server."""
-    return socket.create_connection(("127.0.0.1", port), PATIENCE_S)
+def measured(connections: int) -> dict[str, float]:
+    """Return the figures, in KB and ms. Raises BenchError, LabError."""
+    allow_files()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        site = serving(folder, 1, connections=max(connections, WARM) + MORE)
+        port, (pid,) = stack.enter_context(site)
+        generator = stack.enter_context(Generator(dict(os.environ)))
+        worker = psutil.Process(pid)
+        settled_bytes: list[int] = []
+
+        def ready(_: int) -> None:
+            settled_bytes.append(worker.memory_info().rss)
+
+        visited(generator, port, WARM)  # so that the worker has what it needs once
+        alone = visited(generator, port, 0)
+        before_bytes = worker.memory_info().rss
+        beside = visited(generator, port, connections, ready)
+    return {
+        "connections": connections,
+        "connection_kb": round((settled_bytes[0] - before_bytes) / connections / 1000, 3),
+        "worker_kb": round(before_bytes / 1000),
+        "alone_p50_ms": round(percentile(alone, 50), 4),
+        "alone_p99_ms": round(percentile(alone, 99), 4),
+        "beside_p50_ms": round(percentile(beside, 50), 4),
+        "beside_p99_ms": round(percentile(beside, 99), 4),
+    }
 
 
-def ask(wire: socket.socket) -> None:
-    """Have one request answered. Raises BenchError."""
-    wire.sendall(request())
-    held = b""
-    while not held.endswith(CONTENT):
-        data = wire.recv(65536)
-        if not data:
-            raise BenchError("a connection was closed")
-        held += data
+def visited(
+    generator: Generator, port: int, idle: int, ready: Callable[[int], None] | None = None
+) -> list[float]:
+    """Return what a visitor waited beside so many idle connections, in ms and order of that.
 
-
-def warm_up(port: int) -> None:
-    """Let the worker take the memory that it needs once."""
-    for _ in range(200):
-        with connected(port) as wire:
-            ask(wire)
-
-
-def latencies_us(port: int) -> list[float]:
-    """Return how long each of many hits took, one after the other on one connection."""
-    taken = []
-    with connected(port) as wire:
-        for _ in range(HITS):
-            began_at = time.perf_counter()
-            ask(wire)
-            taken.append((time.perf_counter() - began_at) * 1e6)
-    return taken
-
-
-def rss_bytes(pid: int) -> int:
-    """Return the memory of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+    Raises BenchError unless all of them stayed, and every answer was right.
+    """
+    job = LoadJob(
+        host=HOST,
+        port=port,
+        duration_s=SECONDS,
+        timeout_s=TIMEOUT_S,
+        crowds=[
+            Crowd(kind="idle", ask=ASK, count=idle),
+            Crowd(kind="open", ask=ASK, count=VISITORS, rate=RATE, exact=True),
+        ],
+    )
+    held, visitor = generator.run(job, ready).crowds
+    if held.connected != idle:
+        raise BenchError(f"of {idle:,} connections {held.connected:,} stayed open")
+    if visitor.answers.keys() != {GOOD}:
+        raise BenchError(f"the visitor got {listed(Counter(visitor.answers))}")
+    return sorted(latencies(visitor.visits))
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except BenchError as error:
-        sys.exit(f"bench: {error}")
+    sys.exit(main())

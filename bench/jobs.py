@@ -31,29 +31,41 @@ ETAG = '"5f3e-1234567890"'
 USUAL_CLIENTS = 16
 CROWD = 64
 
+# What a server must be able to do.
+Part = Literal["files", "forward", "cache", "disk", "collapse", "tls"]
+FILES: frozenset[Part] = frozenset({"files"})
+FORWARD: frozenset[Part] = frozenset({"forward"})
+CACHE: frozenset[Part] = frozenset({"cache"})
+DISK: frozenset[Part] = frozenset({"cache", "disk"})
+COLLAPSE: frozenset[Part] = frozenset({"cache", "collapse"})
+TLS: frozenset[Part] = frozenset({"tls"})
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One request. `aim` is how much CPU proxyd may use of what nginx uses.
 
+    `needs` is what a server must be made for, else it is not measured.
     `answer` is the content, `status` and `fields` (added to a browser's) are those of the request
     that is measured. `source` says what a cache does about it: nothing, answer it (for which it is
     asked before), or fetch and store it. With `group`, so many requests in a row ask for one URL,
-    and then for a new one below `path`. `fetches` is how many requests the upstream must get for
-    each of the clients'; None: they are counted only. The `client` "openssl" shakes hands in full
-    and goes, without a request.
+    and then for a new one below `path`; with `among`, each for one of so many that are stored, by
+    chance. `fetches` is how many requests the upstream must get for each of the clients'; None:
+    they are counted only. The `client` "openssl" shakes hands in full and goes, without a request.
     """
 
     name: str
     title: str
     path: str
     answer: bytes
+    needs: frozenset[Part]
     aim: float | None = None
     status: int = 200
     fields: Mapping[str, str] = field(default_factory=dict)
     source: Literal["server", "cache", "upstream"] = "server"
     group: int = 0
+    among: int = 0
     fetches: float | None = 0
     clients: int = USUAL_CLIENTS
     tls: bool = False
@@ -61,13 +73,28 @@ class Job:
 
 
 JOBS = (
-    Job(name="small", title="1 KB file", path="/static/small.png", answer=SMALL, aim=1.0),
-    Job(name="large", title="1 MB file", path="/static/large.png", answer=LARGE, aim=1.0),
+    Job(
+        name="small",
+        title="1 KB file",
+        path="/static/small.png",
+        answer=SMALL,
+        needs=FILES,
+        aim=1.0,
+    ),
+    Job(
+        name="large",
+        title="1 MB file",
+        path="/static/large.png",
+        answer=LARGE,
+        needs=FILES,
+        aim=1.0,
+    ),
     Job(
         name="forward",
         title="forwarded, 1 KB",
         path="/feed?page=2",
         answer=SMALL,
+        needs=FORWARD,
         fetches=1,
         aim=1.5,
     ),
@@ -76,6 +103,7 @@ JOBS = (
         title="memory hit, 1 KB",
         path="/cached/small.png",
         answer=SMALL,
+        needs=CACHE,
         source="cache",
         aim=0.8,
     ),
@@ -84,24 +112,27 @@ JOBS = (
         title="memory hit, TLS",
         path="/cached/small.png",
         answer=SMALL,
+        needs=CACHE | TLS,
         source="cache",
         tls=True,
     ),
     Job(
         name="handshake",
         title="TLS handshake",
-        path="/static/small.png",
+        path="/feed?page=2",
         answer=SMALL,
+        needs=FORWARD | TLS,
         tls=True,
         client="openssl",
         clients=1,
     ),
-    # A connection for each request. wrk offers the session that it has; both servers take it.
+    # A connection for each request. wrk offers the session that it has; all servers take it.
     Job(
         name="resumption",
         title="TLS resumption, 1 KB",
         path="/cached/small.png",
         answer=SMALL,
+        needs=CACHE | TLS,
         fields={"Connection": "close"},
         source="cache",
         tls=True,
@@ -111,6 +142,7 @@ JOBS = (
         title="conditional hit, 304",
         path="/cached/small.png",
         answer=b"",
+        needs=CACHE,
         status=304,
         fields={"If-None-Match": ETAG},
         source="cache",
@@ -120,6 +152,7 @@ JOBS = (
         title="disk hit, 64 KB",
         path="/cached/medium.png",
         answer=MEDIUM,
+        needs=DISK,
         source="cache",
         aim=1.2,
     ),
@@ -128,6 +161,7 @@ JOBS = (
         title="disk hit, 10 MB",
         path="/cached/huge.png",
         answer=HUGE,
+        needs=DISK,
         source="cache",
         aim=1.2,
     ),
@@ -136,6 +170,7 @@ JOBS = (
         title="storing miss, 1 KB",
         path="/cached/new",
         answer=SMALL,
+        needs=CACHE,
         source="upstream",
         group=1,
         fetches=1,
@@ -146,6 +181,7 @@ JOBS = (
         title="collapsed miss, 1 KB",
         path="/cached/slow",
         answer=SMALL,
+        needs=COLLAPSE,
         source="upstream",
         group=CROWD,
         fetches=1 / CROWD,
@@ -158,6 +194,7 @@ JOBS = (
         title="expiring key, 1 KB",
         path="/cached/expiring",
         answer=SMALL,
+        needs=CACHE,
         source="cache",
         fetches=None,
         clients=CROWD,

@@ -8,6 +8,7 @@ what the clock would show if every process had a core of its own. Linux only; ne
 """
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,14 +16,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.cpu import cpu_s
+from bench.engines.engine import require
 from bench.errors import BenchError, SkipError
-from bench.idle import ask, connected
-from bench.servers import require
-from bench.workers import TARGET, serving
+from bench.workers import CONTENT, TARGET, request, serving
+from proxy.lab.services import HOST
 
 SECONDS = 5
 IDLE = 400
 CLIENTS = 256
+PATIENCE_S = 60.0
 
 
 def main(arguments: list[str]) -> int:
@@ -56,12 +58,23 @@ def measured(
         before = [files(pid) for pid in pids]
         with ExitStack() as held:
             for _ in range(IDLE):
-                ask(held.enter_context(connected(port)))
+                ask(held.enter_context(socket.create_connection((HOST, port), PATIENCE_S)))
             counts = [files(pid) - then for pid, then in zip(pids, before, strict=True)]
         used = [cpu_s(pid) for pid in pids]
         requests = load(wrk, port, seconds)
         cpu = [cpu_s(pid) - then for pid, then in zip(pids, used, strict=True)]
     return counts, requests, cpu
+
+
+def ask(wire: socket.socket) -> None:
+    """Have one request answered. Raises BenchError."""
+    wire.sendall(request())
+    held = b""
+    while not held.endswith(CONTENT):
+        data = wire.recv(65536)
+        if not data:
+            raise BenchError("a connection was closed")
+        held += data
 
 
 def files(pid: int) -> int:

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.cpu import children
-from bench.servers import free_port, running
+import psutil
+
+from bench.engines.proxyd import PROXYD
+from bench.servers import running
+from proxy.lab import usage
+from proxy.lab.services import Build, Service, free_ports
 
 TARGET = "/page.html"
 CONTENT = b"<!doctype html><title>bench</title>" + b"x" * 989
@@ -45,18 +49,19 @@ def serving(
     """Run it; gives its port and the pids of its workers. Raises BenchError."""
     (folder / "files").mkdir(parents=True)
     (folder / "files" / TARGET[1:]).write_bytes(CONTENT)
-    port = free_port()
+    (port,) = free_ports(1)
     text = SITE.format(workers=workers, connections=connections, port=port)
-    (folder / "proxy.toml").write_text(text)
-    program = ["-c", SHARED] if shared else [str(Path(sys.executable).with_name("proxyd"))]
+    program = ["-c", SHARED] if shared else [PROXYD.path()]
     command = [sys.executable, *program, "run", "--allow-root", "-c", "proxy.toml"]
-    with running(command, folder, os.sched_getaffinity(0), port) as master:
-        yield port, [pid for pid in children(master) if is_worker(pid)]
+    build = Build(services=[Service(name="proxyd", command=command)], files={"proxy.toml": text})
+    with running(build, folder, os.sched_getaffinity(0), port) as services:
+        (master,) = services.roots
+        yield port, [one.pid for one in usage.family(master) if is_worker(one)]
 
 
-def is_worker(pid: int) -> bool:
+def is_worker(process: psutil.Process) -> bool:
     """Say whether a process is a worker, by its command line."""
-    return b"proxy.process.worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return "proxy.process.worker" in process.cmdline()
 
 
 def request(*fields: str) -> bytes:

@@ -108,6 +108,7 @@ class OpenCrowd:
         """Come for as long as the job says, then wait for the answers that are still due."""
         self._began_at = began_at = time.monotonic()
         step_s = 1 / self._crowd.rate
+        rest_s = 0 if self._crowd.exact else TICK_S
         total = max(1, round(self._job.duration_s * self._crowd.rate))
         started = 0
         swept_at = began_at
@@ -119,7 +120,7 @@ class OpenCrowd:
             if now - swept_at > SWEEP_S:
                 swept_at = now
                 self._sweep(now)
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(rest_s)
         for client in self._free:
             client.give_up(GOOD)
         return CrowdTold(answers=dict(self._answers), visits=self._visits)

@@ -34,7 +34,9 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
     "closed": `count` connections, each asks again as soon as it has its answer. "open": `rate`
     requests per second, whether or not those before have been answered, on up to `count`
     connections. "idle": `count` connections that ask once and stay. "upload" and "download":
-    `count` clients with `rate` bytes per second each.
+    `count` clients with `rate` bytes per second each. `exact`: an open crowd looks for its next
+    time without a rest, for a generator that has a CPU to itself; else a latency has up to a
+    millisecond of its own in it.
     """
 
     kind: Literal["closed", "open", "idle", "upload", "download"]
@@ -42,6 +44,7 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     rate: float = 0.0
     content: int = 0
+    exact: bool = False
 
 
 class LoadJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench import history, jobs, servers
+from bench import history, jobs
 from bench.cpu import cpu_s, on_cpus, share_out, used_s
+from bench.engines.engine import require
 from bench.errors import BenchError, SkipError
 from bench.load import Round, read_round
 from bench.report import summarise
@@ -23,7 +24,7 @@ CONDITIONAL = next(job for job in jobs.JOBS if job.name == "conditional")
 def absent() -> str:
     try:
         for program in ("wrk", "nginx"):
-            servers.require(program, program)
+            require(program, program)
     except SkipError as reason:
         return str(reason)
     return "" if sys.platform == "linux" else "the benchmark reads CPU times as Linux gives them"
@@ -86,13 +87,18 @@ def test_figures_of_a_quick_run_are_not_kept(tmp_path: Path) -> None:
 
 
 @needs_the_programs
-def test_a_wrong_answer_ends_the_benchmark(
+def test_a_wrong_answer_is_no_figure_but_a_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = jobs.Job(name="small", title="gone", path="/static/gone", answer=b"x", aim=1.0)
+    wrong = jobs.Job(
+        name="small", title="gone", path="/static/gone", answer=b"x", needs=jobs.FILES, aim=1.0
+    )
     monkeypatch.setattr(bench, "JOBS", (wrong,))
     assert bench.main(["--quick"]) == 1
-    assert "nginx answered /static/gone with status 404" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "failed" in told.out
+    for name in ("nginx", "proxyd"):
+        assert f"{name} answered /static/gone with status 404" in told.err
 
 
 @needs_linux

@@ -1,60 +1,20 @@
 """Servers that lie to the benchmark: each is found out, and none is measured."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from email.message import Message
 from http.client import HTTPMessage
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from bench import checks
 from bench.errors import BenchError
 from bench.jobs import JOBS, SMALL, Job
-from bench.servers import Server
+from tests.bench.liars import liar
 
 HIT, STORING, CONDITIONAL, COLLAPSED, EXPIRING = (
     next(job for job in JOBS if job.name == name)
     for name in ("hit", "storing", "conditional", "collapsed", "expiring")
 )
-
-
-class Liar(BaseHTTPRequestHandler):
-    """Answers what the server is told to; says that it is a hit from the second time on."""
-
-    says = "X-Cache", "MISS", "HIT"
-    content = SMALL
-    asked: list[str]
-
-    def do_GET(self) -> None:
-        name, first, later = self.says
-        told = later if self.path in self.asked else first
-        self.asked.append(self.path)
-        self.send_response(200)
-        self.send_header(name, told)
-        self.send_header("Content-Length", str(len(self.content)))
-        self.end_headers()
-        self.wfile.write(self.content)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
-@contextmanager
-def liar(says: tuple[str, str, str], content: bytes = SMALL) -> Iterator[Server]:
-    attributes = {"says": says, "content": content, "asked": []}
-    kind = type("Told", (Liar,), attributes)
-    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as served:
-        thread = threading.Thread(target=served.serve_forever, args=(0.01,))
-        thread.start()
-        port = served.server_address[1]
-        try:
-            yield Server(name="liar", version="1", port=port, tls_port=0, pid=0)
-        finally:
-            served.shutdown()
-            thread.join()
 
 
 @pytest.mark.parametrize("job", [HIT, STORING])

@@ -100,6 +100,26 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, text: str) -> None:
         history.load(file)
 
 
+def test_what_another_figure_is_of_is_not_compared(tmp_path: Path) -> None:
+    waited = {**run_of(hit=8), "figure": "p99_ms"}
+    with pytest.raises(BenchError, match="have not measured the same"):
+        compare.changes(run_of(hit=8), waited)
+
+
+def test_times_are_compared_as_costs_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for p99_ms in (2.0, 3.0):
+        times = {"p99_ms": p99_ms, "p99_ms_least": p99_ms - 0.1, "p99_ms_most": p99_ms + 0.1}
+        nginx = {"p99_ms": 1.0, "p99_ms_least": 0.9, "p99_ms_most": 1.1}
+        job = {"ratio": p99_ms, "valid": True, "servers": {"nginx": nginx, "proxyd": times}}
+        history.keep(tmp_path, {"figure": "p99_ms", "jobs": {"hit, idle": job}})
+    assert compare.main(["--results", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    assert "+50 %" in told
+    assert "ms" in told
+
+
 def test_figures_without_their_parts_are_refused() -> None:
     with pytest.raises(BenchError, match="not what `make bench` writes"):
         compare.changes(run_of(hit=8), {"jobs": {"hit": {"valid": True}}})

@@ -138,6 +138,14 @@ def test_what_waits_for_a_connection_is_given_up_as_well(generator: Generator) -
     assert got.answers == {"timed out": 20}
 
 
+def test_a_crowd_that_is_exact_asks_as_often_as_its_rate_says(generator: Generator) -> None:
+    exact = Crowd(kind="open", ask=ASK, count=8, rate=500.0, exact=True)
+    with serving(always(answer(BODY))) as port:
+        got = only(generator.run(job(port, exact)))
+    assert got.answers == {"good": 50}
+    assert max(visit.at_s for visit in got.visits) == pytest.approx(0.098)
+
+
 def test_idle_connections_are_there_before_the_visitor_comes(generator: Generator) -> None:
     connected: list[int] = []
     with serving(always(answer(BODY))) as port:

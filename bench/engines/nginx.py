@@ -1,21 +1,26 @@
-"""The configurations of the two servers for the same work, each as its own documentation has it.
+"""nginx: what all others are compared with.
 
-Both write an access log through a buffer of 64 KB, look at a file at most once a second, keep
-connections open to clients and upstream as long as they are used, have one worker, and keep
-`CACHE_DISK_MIB` of answers on disk by the same key. nginx has no cache in memory beside that of the
-system; proxyd keeps what is smaller than `memory_object` there as well.
+It looks at a file at most once a second, and has no cache in memory beside that of the system.
 """
 
-# So little that the storing miss makes both remove what is old, as caches do most of their lives.
-CACHE_DISK_MIB = 256
+import grp
+import os
+import pwd
 
-NGINX_CONF = """
+from bench.engines.engine import Engine, Site
+from proxy.lab.services import Build, Service
+
+# nginx's documentation: some 8000 keys in a megabyte.
+KEYS_MIB, BYTES_OF_A_KEY = 64, 128
+ENTRY_BYTES = 4096
+
+CONFIGURATION = """
 daemon off;
 {user}
 worker_processes 1;
 pid nginx.pid;
 error_log error.log warn;
-events {{ worker_connections 1024; }}
+events {{ worker_connections {connections}; }}
 http {{
     types {{ image/png png; }}
     default_type application/octet-stream;
@@ -32,15 +37,15 @@ http {{
     keepalive_requests 100000000;
     open_file_cache max=1000 inactive=60s;
     open_file_cache_valid 1s;
-    proxy_cache_path cache levels=1:2 keys_zone=answers:64m inactive=1d max_size={disk_mib}m
-                     use_temp_path=off;
+    proxy_cache_path cache levels=1:2 keys_zone=answers:{keys_mib}m inactive=1d
+                     max_size={disk_mib}m use_temp_path=off;
     upstream backend {{
         server 127.0.0.1:{upstream_port};
         keepalive 128;
         keepalive_requests 100000000;
     }}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port} backlog=4096;
         listen 127.0.0.1:{tls_port} ssl;
         ssl_certificate {certificate};
         ssl_certificate_key {key};
@@ -68,35 +73,35 @@ http {{
 }}
 """
 
-PROXYD_TOML = """
-[server]
-workers = 1
-state_dir = "var"
 
-[[listen]]
-address = "127.0.0.1:{port}"
+def build(program: str, site: Site) -> Build:
+    """Return its start."""
+    text = CONFIGURATION.format(
+        user=f"user {account()};" if os.geteuid() == 0 else "",
+        connections=site.room.connections,
+        keys_mib=max(KEYS_MIB, site.room.disk_mib * BYTES_OF_A_KEY // ENTRY_BYTES * 2),
+        disk_mib=site.room.disk_mib,
+        upstream_port=site.upstream_port,
+        port=site.port,
+        tls_port=site.tls_port,
+        certificate=site.certificate,
+        key=site.key,
+        files=site.files,
+    )
+    command = [program, "-p", str(site.folder), "-e", "error.log", "-c", "nginx.conf"]
+    return Build(services=[Service(name="nginx", command=command)], files={"nginx.conf": text})
 
-[[listen]]
-address = "127.0.0.1:{tls_port}"
-tls = {{ certificate = "{certificate}", key = "{key}" }}
 
-[log]
-access = "access.log"
-error = "error.log"
+def account() -> str:
+    """Return the current user and group, as nginx wants them: started by root it changes both."""
+    return f"{pwd.getpwuid(os.geteuid()).pw_name} {grp.getgrgid(os.getegid()).gr_name}"
 
-[cache]
-memory_object = "32KiB"
-disk = "{disk_mib}MiB"
 
-[upstream.backend]
-servers = ["127.0.0.1:{upstream_port}"]
-idle_connections = 128
-
-[[route]]
-path = "/static/*"
-files = "{files}"
-
-[[route]]
-path = "/*"
-to = "backend"
-"""
+NGINX = Engine(
+    name="nginx",
+    program="nginx",
+    package="nginx-light",
+    version_argument="-v",
+    serves=frozenset({"files", "forward", "cache", "disk", "collapse", "tls"}),
+    build=build,
+)

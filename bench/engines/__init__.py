@@ -1,0 +1,1 @@
+"""The servers that are measured, each with its configuration for the same work."""
