@@ -81,14 +81,14 @@ class Parts:
                 route.buffer_request = given.buffer_request
                 route.buffer_response = given.buffer_response
                 route.read_timeout_s = given.read_timeout
+                route.total_timeout_s = given.total_timeout
                 if given.strip_prefix:
                     route.strip_prefix = route.prefix[:-1]
                 elif given.to in config.app:
                     route.strip_prefix = (config.app[given.to].mount or "").encode()
                 route.body_limit = given.body_limit or config.limits.body
-                if given.read_timeout and given.to in config.app:
-                    timeout = b"%g" % given.read_timeout
-                    route.private_lines = ((b"X-Proxyd-Read-Timeout", timeout),)
+                if given.to in config.app:
+                    route.private_lines = patience(given)
                 route.cache = cache_rule(given.cache)
                 if route.cache is not None:
                     route.step = lookup
@@ -243,6 +243,15 @@ def sendfile_options(config: Config) -> CatalogOptions:
     )
 
 
+def patience(given: ToRoute) -> tuple[FieldLine, ...]:
+    """Return what an application's own process must know of a route to see a request hang."""
+    lines = (
+        (b"X-Proxyd-Read-Timeout", given.read_timeout),
+        (b"X-Proxyd-Total-Timeout", given.total_timeout),
+    )
+    return tuple((name, b"%g" % timeout_s) for name, timeout_s in lines if timeout_s)
+
+
 def make_groups(config: Config, app_sockets: Mapping[str, Sequence[Path]]) -> dict[str, Group]:
     """Return the upstream groups: applications on their sockets, and other people's servers."""
     resolver = Resolver()
@@ -261,6 +270,7 @@ def group_options(config: Config, given: App | Upstream) -> GroupOptions:
         connect_timeout_s=given.connect_timeout,
         send_timeout_s=given.send_timeout,
         read_timeout_s=given.read_timeout,
+        total_timeout_s=given.total_timeout or 0,
         max_connections=given.max_connections,
         queue=given.queue,
         queue_timeout_s=given.queue_timeout,

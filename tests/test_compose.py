@@ -42,6 +42,7 @@ wsgi = "backend.wsgi:app"
 servers = ["127.0.0.1:9000", "unix:/run/legacy.sock"]
 max_connections = 3
 read_timeout = "8s"
+total_timeout = "80s"
 
 [[route]]
 path = "/static/*"
@@ -62,6 +63,7 @@ buffer_request = false
 buffer_response = "1MiB"
 body_limit = "1KiB"
 read_timeout = "3s"
+total_timeout = "30s"
 
 [[route]]
 path = "/*"
@@ -148,11 +150,11 @@ def test_a_route_keeps_its_own_bounds_or_has_those_of_all(parts: Parts) -> None:
     assert api.host_suffixes == (b".example.org",)
     assert api.strip_prefix == b"/api"
     assert (api.buffer_request, api.buffer_response) == (False, 1 << 20)
-    assert (api.body_limit, api.read_timeout_s) == (1024, 3)
+    assert (api.body_limit, api.read_timeout_s, api.total_timeout_s) == (1024, 3, 30)
     assert not rest.hosts
     assert rest.strip_prefix == b""
     assert (rest.buffer_request, rest.buffer_response) == (True, 64 << 20)
-    assert (rest.body_limit, rest.read_timeout_s) == (5 << 20, None)
+    assert (rest.body_limit, rest.read_timeout_s, rest.total_timeout_s) == (5 << 20, None, None)
     parts.close()
 
 
@@ -164,6 +166,7 @@ def test_groups_have_the_servers_of_their_section(parts: Parts, folder: Path) ->
     assert addresses("legacy") == ["127.0.0.1:9000", "unix:/run/legacy.sock"]
     options = group_of(parts, "legacy")._pools[0]._options
     assert (options.max_connections, options.read_timeout_s) == (3, 8)
+    assert options.total_timeout_s == 80
     parts.close()
 
 

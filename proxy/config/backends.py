@@ -53,6 +53,13 @@ class ConnectionOptions(Table):
     """Between two reads of an answer, the first one included; 504 past it. Long polling and quiet
     event streams need more. Precedent: nginx `proxy_read_timeout` 60s."""
 
+    total_timeout: Duration | None = None
+    """From the end of a request to the end of its answer, however the server sends it; 504 past it,
+    or an answer that breaks off. For what dribbles: `read_timeout` begins anew with each byte. Not
+    for tunnels and event streams (`text/event-stream`) once they have begun, and not while a slow
+    client holds the answer back. Without it, none. Precedent: Envoy's `timeout` of a route 15s,
+    uWSGI `harakiri`; nginx and HAProxy have none."""
+
     queue: Count = 512
     """Requests of one worker that wait for a connection; 503 with Retry-After past it. Precedent:
     HAProxy `maxqueue`, which has no limit by default; nginx Plus `queue`."""
@@ -158,7 +165,8 @@ class App(ConnectionOptions):
 
     stuck_threads: Count = Field(default_factory=half_of_threads)
     """How many requests of one process may hang before it is replaced: those that have produced
-    nothing for `read_timeout`, for which their clients have had a 504. The stack of every thread is
+    nothing for `read_timeout`, or are not done after `total_timeout`, for which their clients have
+    had a 504. The stack of every thread is
     in the log then. A new process is ready first; the old one finishes what else it has, within
     `shutdown` of [timeouts]. By default half of `threads`. Without effect with `command`: nobody
     can look into it. Precedent: gunicorn `timeout`, which replaces at the first."""

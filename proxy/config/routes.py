@@ -110,6 +110,10 @@ class ToRoute(RouteBase):
     """As `read_timeout` of the app or upstream, which holds without it. Precedent: nginx
     `proxy_read_timeout` in a location."""
 
+    total_timeout: Duration | None = None
+    """As `total_timeout` of the app or upstream, which holds without it. Precedent: Envoy's
+    `timeout` of a route."""
+
     cache: RouteCache = default({})
     """What may be reused of its answers: see [route.cache]. By default what they allow themselves
     (RFC 9111)."""

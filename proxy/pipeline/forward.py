@@ -77,7 +77,9 @@ class Asked:
         exchange.task = self
         self.began_at = exchange.sink.now()
         head = request_head(exchange, route, None, False, None)
-        connection.begin(self, exchange.request.method, False, route.read_timeout_s)
+        connection.begin(
+            self, exchange.request.method, False, route.read_timeout_s, route.total_timeout_s
+        )
         connection.send(head)
 
     def informed(self, status: int, fields: list[FieldLine]) -> None:
@@ -192,7 +194,13 @@ async def attempt(
         connection = group.acquire_now(wish) or await acquired(exchange, group, wish)
         began_at = exchange.sink.now()
         answer = AwaitedAnswer(inform)
-        connection.begin(answer, request.method, upgrade is not None, route.read_timeout_s)
+        connection.begin(
+            answer,
+            request.method,
+            upgrade is not None,
+            route.read_timeout_s,
+            route.total_timeout_s,
+        )
         try:
             response = await converse(exchange, connection, answer, head, chunked)
         except NoAnswerError as error:

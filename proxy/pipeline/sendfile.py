@@ -21,6 +21,7 @@ from proxy.files.catalog import ATTEMPTS, Catalog
 from proxy.files.file_source import FileSource
 from proxy.message import FieldLine, Fields, Response
 from proxy.pipeline.exchange import Exchange, Step
+from proxy.pipeline.leftover import let_go
 from proxy.pipeline.respond import respond
 from proxy.rules.negotiation import IDENTITY
 from proxy.rules.sendfile import below, file_fields, not_modified_fields, redirected
@@ -65,7 +66,7 @@ async def send_file(
         exchange.response = given
         return respond
     if given.body is not None and not isinstance(given.body, bytes):
-        given.body.cancel()  # it may never come: some say the length of the file instead of send it
+        let_go(given.body)  # it may never come: some say the length of the file instead of send it
     catalog, key, named = chosen(route.sendfile, said.fields)
     request = exchange.request
     whole_only = given.status not in _COMPLETE or request.method not in {b"GET", b"HEAD"}

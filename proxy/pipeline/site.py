@@ -47,6 +47,7 @@ _OF_ROUTE: tuple[str, ...] = (
     "sendfile",
     "step",
     "strip_prefix",
+    "total_timeout_s",
 )
 
 
@@ -56,7 +57,8 @@ class Route:
     `exact` is a path without "*", else `prefix` is the part before it ("/static/"). `hosts` are
     lower-case names, `host_suffixes` begin with a dot; both empty means any host. `body_limit` and
     `buffer_response` are in bytes (0: not buffered). `headers` replace those of the answer
-    with the same names (`header_names`, lower case); `read_timeout_s` overrides the upstream's.
+    with the same names (`header_names`, lower case); `read_timeout_s` and `total_timeout_s`
+    override the upstream's.
     `receive` takes an upstream's answer; `private_lines` go to an application of ours alone.
     With a `cache`, `bare` is the same route for what is fetched into it: as the upstream says it.
     `sendfile` is where the upstream may name files. `inside` leads to another worker. `figures`
@@ -82,6 +84,7 @@ class Route:
         self.buffer_response = 64 << 20
         self.strip_prefix = b""
         self.read_timeout_s: float | None = None
+        self.total_timeout_s: float | None = None
         self.private_lines: tuple[FieldLine, ...] = ()
         self.catalog: Catalog | None = None
         self.group: Group | None = None

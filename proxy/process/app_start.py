@@ -44,6 +44,7 @@ def arguments(
         "--socket", _place(address)["socket"],
         "--threads", str(app.threads),
         "--read-timeout", str(app.read_timeout),
+        "--total-timeout", str(app.total_timeout or 0),
         "--report", str(report),
         "--life-line",
         *(["--for-others"] if for_others else []),

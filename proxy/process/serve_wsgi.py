@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--for-others", action="store_true")
     parser.add_argument("--sendfile", action="append", metavar="FOLDER")
     parser.add_argument("--read-timeout", type=float, metavar="SECONDS")
+    parser.add_argument("--total-timeout", type=float, default=0, metavar="SECONDS")
     parser.add_argument("--report", type=int, metavar="DESCRIPTOR")
     parser.add_argument("--tell-times", action="store_true")
     parser.add_argument("application")
@@ -62,7 +63,9 @@ def main(arguments: list[str]) -> None:
         _hold_life_line(options.socket)
     watch = None
     if options.read_timeout:  # before gevent turns threads into greenlets
-        watch = _beside("wsgi_watch").Watch(options.read_timeout, options.report)
+        watch = _beside("wsgi_watch").Watch(
+            options.read_timeout, options.report, total_timeout_s=options.total_timeout
+        )
         watch.start()
     if options.server == "gevent":
         _patch_for_gevent()

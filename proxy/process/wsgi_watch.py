@@ -2,8 +2,10 @@
 
 Loaded by serve_wsgi.py, and like that imports nothing of proxyd. A request hangs when the
 application has produced nothing of its answer for as long as proxyd waits for it (`read_timeout`):
-its client has a 504 by then, and the thread that works on it is lost to others. The stack of every
-thread then goes to standard error, which is proxyd's log, and how many hang to proxyd itself.
+its client has a 504 by then, and the thread that works on it is lost to others. So does one that
+has worked for longer than all of it may take (`total_timeout`, where there is one; not for event
+streams). The stack of every thread then goes to standard error, which is proxyd's log, and how many
+hang to proxyd itself.
 
 The thread that looks is a real one with every server: gevent's greenlets may all stand still.
 """
@@ -25,21 +27,35 @@ Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 LOOK_S: Final = 0.25
 DUMP_S: Final = 5.0
 
-# Written by proxyd for a route with a `read_timeout` of its own, and taken from nobody else.
+# Written by proxyd for a route with timeouts of its own, and taken from nobody else.
 TIMEOUT_KEY: Final = "HTTP_X_PROXYD_READ_TIMEOUT"
+TOTAL_KEY: Final = "HTTP_X_PROXYD_TOTAL_TIMEOUT"
 
 
 class Running:
     """A request in progress; `since` is None while it is not the application's turn.
 
-    `greenlet` is the one that works on it, where gevent does.
+    `total_s` is what all of the application's turns may take, 0 for ever, and `spent_s` what those
+    before have. `greenlet` is the one that works on it, where gevent does.
     """
 
-    __slots__ = ("began_at", "greenlet", "hangs", "name", "since", "thread", "timeout_s")
+    __slots__ = (
+        "began_at",
+        "greenlet",
+        "hangs",
+        "name",
+        "since",
+        "spent_s",
+        "thread",
+        "timeout_s",
+        "total_s",
+    )
 
-    def __init__(self, name: str, timeout_s: float) -> None:
+    def __init__(self, name: str, timeout_s: float, total_s: float) -> None:
         self.name = name
         self.timeout_s = timeout_s
+        self.total_s = total_s
+        self.spent_s = 0.0
         self.thread = get_ident()
         greenlets = sys.modules.get("greenlet") if "gevent" in sys.modules else None
         self.greenlet: Any = None if greenlets is None else greenlets.getcurrent()
@@ -47,12 +63,34 @@ class Running:
         self.since: float | None = self.began_at
         self.hangs = False
 
+    def rest(self) -> None:
+        """End a turn of the application: now it is the server's."""
+        if self.since is not None:
+            self.spent_s += monotonic() - self.since
+            self.since = None
+
+    def complaint(self, now: float) -> str:
+        """Say what is wrong with it, "" while nothing is."""
+        since = self.since  # once: the request's own thread may change it
+        if since is None:
+            return ""
+        turn_s = now - since
+        if turn_s >= self.timeout_s:
+            return f"has produced nothing for {self.timeout_s:g} s and hangs"
+        # A look before proxyd gives up: who has been cut off soon has no stack any more.
+        if self.total_s and self.spent_s + turn_s >= self.total_s - LOOK_S:
+            return f"is not done after {self.spent_s + turn_s:.1f} s (total_timeout)"
+        return ""
+
 
 class Watch:
     """All requests in progress in this process. `report` is a descriptor to write the count to."""
 
-    def __init__(self, timeout_s: float, report: int | None = None) -> None:
+    def __init__(
+        self, timeout_s: float, report: int | None = None, *, total_timeout_s: float = 0
+    ) -> None:
         self._timeout_s = timeout_s
+        self._total_s = total_timeout_s
         self._report = report
         self._running: dict[int, Running] = {}
         self._hanging = 0
@@ -66,9 +104,12 @@ class Watch:
         """Return the application, whose requests are watched."""
 
         def watched(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-            given = environ.pop(TIMEOUT_KEY, None)
+            timeout_s = float(environ.pop(TIMEOUT_KEY, self._timeout_s))
+            total_s = float(environ.pop(TOTAL_KEY, self._total_s))
             name = f"{environ['REQUEST_METHOD']} {environ.get('PATH_INFO', '')}"
-            request = Running(name, float(given) if given else self._timeout_s)
+            request = Running(name, timeout_s, total_s)
+            if total_s:
+                start_response = unless_events(start_response, request)
             self._running[id(request)] = request
             content: Iterable[bytes] = ()
             try:
@@ -78,7 +119,7 @@ class Watch:
                     self.ended(request)
             if id(request) not in self._running:
                 return content
-            request.since = None
+            request.rest()
             return Followed(content, request, self)
 
         return watched
@@ -100,17 +141,15 @@ class Watch:
         # A copy, made in one step: other threads come and go.
         running = list(self._running.values())
         hanging = 0
-        newly: list[Running] = []
+        newly = False
         for request in running:
-            since = request.since
-            if since is None or now - since < request.timeout_s:
+            complaint = request.complaint(now)
+            if not complaint:
                 continue
             hanging += 1
             if not request.hangs:
-                request.hangs = True
-                newly.append(request)
-        for request in newly:
-            _say(f"{request.name} has produced nothing for {request.timeout_s:g} s and hangs")
+                request.hangs = newly = True
+                _say(f"{request.name} {complaint}")
         if newly and now - self._dumped_at >= DUMP_S:
             self._dumped_at = now
             _say(stacks(running))
@@ -141,7 +180,7 @@ class Followed:
         try:
             return self._next()
         finally:
-            request.since = None
+            request.rest()
 
     def close(self) -> None:
         """Close the content, as WSGI servers ask at its end."""
@@ -151,6 +190,18 @@ class Followed:
                 self._content.close()
         finally:
             self._watch.ended(self._request)
+
+
+def unless_events(start_response: Callable[..., Any], request: Running) -> Callable[..., Any]:
+    """Return the same function, by which an event stream gets all the time that it wants."""
+
+    def started(status: str, headers: list[tuple[str, str]], *more: Any, **named: Any) -> Any:
+        kinds = [value.lower() for name, value in headers if name.lower() == "content-type"]
+        if any(kind.startswith("text/event-stream") for kind in kinds):
+            request.total_s = 0
+        return start_response(status, headers, *more, **named)
+
+    return started
 
 
 def _goes_on(content: Iterable[bytes], environ: Environ) -> bool:

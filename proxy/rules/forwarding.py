@@ -55,7 +55,8 @@ _REPLACED = frozenset(
     content-length expect forwarded front-end-https host proxy via x-accel-mapping x-forwarded-by
     x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto
     x-forwarded-protocol x-forwarded-scheme x-forwarded-server x-forwarded-ssl x-real-ip
-    x-proxyd-read-timeout x-proxyd-timing x-request-id x-sendfile-type x-url-scheme
+    x-proxyd-read-timeout x-proxyd-timing x-proxyd-total-timeout x-request-id x-sendfile-type
+    x-url-scheme
     """.split()
 )
 

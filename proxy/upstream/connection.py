@@ -15,6 +15,9 @@ A head whose content has a length waits a moment for the first byte of that: a s
 between the two has not answered, and somebody else still can. Streams do not wait.
 
 Nothing else here sets a timer: `deadline_at` is compared by the sweep of the pool.
+
+A total time, where there is one, runs from the end of the request to the end of its answer, but not
+while the consumer holds it back, nor over a stream of events or a tunnel once it has begun.
 """
 
 import asyncio
@@ -105,8 +108,10 @@ class UpstreamConnection(asyncio.Protocol):
         "_body",
         "_drained",
         "_early",
+        "_held_back_at",
         "_interims",
         "_loop",
+        "_lost",
         "_method",
         "_options",
         "_owner",
@@ -118,10 +123,13 @@ class UpstreamConnection(asyncio.Protocol):
         "_received",
         "_request_complete",
         "_state",
+        "_total_timeout_s",
         "_transport",
         "_unsent",
+        "_until_at",
         "_upgrade",
         "_withheld",
+        "_withholding",
         "_write_paused",
         "deadline_at",
         "dialled_s",
@@ -147,6 +155,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._method = b""
         self._upgrade = False
         self._read_timeout_s = options.read_timeout_s
+        self._total_timeout_s = options.total_timeout_s
+        self._until_at = inf
+        self._held_back_at = 0.0
+        self._lost = False
         self._request_complete = False
         self._received = False
         self._persistent = False
@@ -155,6 +167,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reader: BodyReader | None = None
         self._early = b""
         self._withheld: ReadHead | None = None
+        self._withholding: asyncio.TimerHandle | None = None
         self._reading_paused = False
         self._write_paused = False
         self._unsent = 0
@@ -178,12 +191,13 @@ class UpstreamConnection(asyncio.Protocol):
         method: bytes,
         upgrade: bool = False,
         read_timeout_s: float | None = None,
+        total_timeout_s: float | None = None,
     ) -> None:
         """Begin a request of `asker`, which is told of its answer.
 
         `upgrade` says that the request asks for it, so that 101 is a valid answer. `read_timeout_s`
-        is for this request, the group's when None. The asker's error is an UpstreamError,
-        StaleConnectionError or UpstreamTimeoutError.
+        and `total_timeout_s` are for this request, the group's when None. The asker's error is an
+        UpstreamError, StaleConnectionError or UpstreamTimeoutError.
         """
         if self._state == CLOSED:
             self._received = False
@@ -194,6 +208,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._method = method
         self._upgrade = upgrade
         self._read_timeout_s = read_timeout_s or self._options.read_timeout_s
+        self._total_timeout_s = total_timeout_s or self._options.total_timeout_s
+        self._until_at = inf
         self._request_complete = False
         self._received = False
         self._withheld = None
@@ -210,6 +226,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.write(data)
         if not more:
             self._request_complete = True
+            if self._total_timeout_s:
+                self._until_at = self._loop.time() + self._total_timeout_s
             self._set_deadline()
 
     async def writable(self) -> bool:
@@ -257,6 +275,13 @@ class UpstreamConnection(asyncio.Protocol):
         """`deadline_at` has passed: give up what waits, unless it moved since."""
         if self._state == IDLE:
             self.close()
+        elif now >= self._until_at:
+            self._fail(
+                UpstreamTimeoutError(
+                    f"{self.name} was not done after {self._total_timeout_s:g} s; raise"
+                    " total_timeout if it may take that long"
+                )
+            )
         elif self._write_paused:
             unsent = self._transport.get_write_buffer_size()
             if unsent < self._unsent:
@@ -287,6 +312,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.deadline_at = self._loop.time() + self._read_timeout_s
         else:
             self.deadline_at = inf
+        if self._until_at < self.deadline_at and not self._reading_paused:
+            self.deadline_at = self._until_at
 
     # ── The response ─────────────────────────────────────────────────────────────────────────
 
@@ -306,8 +333,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> None:
         """Take the next bytes of one or more heads: interim ones, then the final one."""
-        withheld, self._withheld = self._withheld, None
+        withheld = self._withheld
         if withheld is not None:
+            self._withhold_no_more()
             self._answer_with(withheld, data)
             return
         while data and self._state == HEAD:
@@ -376,9 +404,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail(UpstreamError(f"{self.name} sent a bad response: {error}"))
                 return
             if not body and length > 0 and self._request_complete and not names_a_file(parsed):
-                self._withheld = parsed
-                self._set_deadline()
-                self._loop.call_later(WITHHOLD_S, self._give_head, parsed)
+                self._withhold(parsed)
                 return
             if not reader.ended:
                 self._stream(parsed, length if length > 0 else None, reader, body)
@@ -398,11 +424,22 @@ class UpstreamConnection(asyncio.Protocol):
             )
         )
 
+    def _withhold(self, parsed: ReadHead) -> None:
+        """Wait a moment for the content behind a head."""
+        self._withheld = parsed
+        self._set_deadline()
+        self._withholding = self._loop.call_later(WITHHOLD_S, self._give_head, parsed)
+
+    def _withhold_no_more(self) -> None:
+        self._withheld = None
+        if self._withholding is not None:
+            self._withholding.cancel()
+            self._withholding = None
+
     def _give_head(self, parsed: ReadHead) -> None:
         """Answer with a head that has waited for its content."""
-        if self._withheld is parsed:
-            self._withheld = None
-            self._stream(parsed, parsed.length, BodyReader(parsed.length, self._options), b"")
+        self._withhold_no_more()
+        self._stream(parsed, parsed.length, BodyReader(parsed.length, self._options), b"")
 
     def _stream(
         self, parsed: ReadHead, length: int | None, reader: BodyReader, held: bytes
@@ -411,6 +448,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._state = BODY
         self._reader = reader
         self._body = ResponseBody(self, length, held)
+        if self._until_at < inf and is_event_stream(parsed):
+            self._until_at = inf
         self._set_deadline()
         self._resolve(
             UpstreamResponse(
@@ -449,6 +488,7 @@ class UpstreamConnection(asyncio.Protocol):
             clean
             and self._persistent
             and self._request_complete
+            and not self._lost
             and not self._write_paused
             and not self._transport.get_write_buffer_size()
         ):
@@ -483,7 +523,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of the transport, by the upstream's will or by ours."""
         if exc is not None and self._state in {HEAD, BODY}:
-            self._request_complete = False
+            self._lost = True
             for data in last_reads(self._transport):
                 if data:
                     self.data_received(data)
@@ -520,7 +560,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Free everything that waits for this connection, and its place in the pool."""
         self.deadline_at = inf
         self._body = None
-        self._withheld = None
+        self._withhold_no_more()
         self._asker = None
         self._reader = None
         self._wake_writer()
@@ -536,6 +576,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Read nothing until `resume_reading`; the body's, for a slow consumer."""
         if self._state == BODY and not self._reading_paused:
             self._reading_paused = True
+            self._held_back_at = self._loop.time()
             self._transport.pause_reading()
             self._set_deadline()
 
@@ -543,6 +584,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Go on reading."""
         if self._state == BODY and self._reading_paused:
             self._reading_paused = False
+            self._until_at += self._loop.time() - self._held_back_at
             self._transport.resume_reading()
             self._set_deadline()
 
@@ -567,3 +609,9 @@ class UpstreamConnection(asyncio.Protocol):
 def names_a_file(head: ReadHead) -> bool:
     """Whether proxyd is to send a file in the place of the content, which may never come."""
     return head.fields.has_any(FILE_FIELDS)
+
+
+def is_event_stream(head: ReadHead) -> bool:
+    """Whether the content is meant to go on for as long as its client listens."""
+    kind = head.fields.get(b"content-type") or b""
+    return kind.lower().startswith(b"text/event-stream")

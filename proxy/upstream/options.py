@@ -17,7 +17,8 @@ class GroupOptions:
 
     `connect_timeout_s` covers name resolution, and all addresses of one server. `send_timeout_s`
     and `read_timeout_s` count from the last progress, as nginx's proxy_send_timeout and
-    proxy_read_timeout (60 s) do. `max_connections` of each server counts busy and idle ones
+    proxy_read_timeout (60 s) do; `total_timeout_s` counts from the end of the request to that of
+    its answer, 0 is for ever. `max_connections` of each server counts busy and idle ones
     together; `queue` requests may wait for one of them, each for `queue_timeout_s`. Each server
     keeps up to `idle_connections` for `idle_timeout_s`, which should be shorter than the server's
     own patience (Waitress 120 s, node 5 s; gunicorn has 2 s, and wants less here).
@@ -32,6 +33,7 @@ class GroupOptions:
     connect_timeout_s: float = 5
     send_timeout_s: float = 60
     read_timeout_s: float = 60
+    total_timeout_s: float = 0
     max_connections: int = 256
     queue: int = 512
     queue_timeout_s: float = 30

@@ -1,8 +1,10 @@
 """Files that an upstream names: what of its answer and what of the file reaches the client."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from proxy.upstream.options import GroupOptions
 from tests.pipeline.caching import answer as said
 from tests.pipeline.caching import cached, held
 from tests.pipeline.upstreams import GET, Client, Server, answering
+from tests.upstream.servers import until
 
 HEAD = GET.replace(b"GET", b"HEAD")
 
@@ -79,9 +82,36 @@ async def test_the_file_comes_with_the_fields_of_the_application(
 async def test_a_large_file_streams_and_the_content_it_replaces_is_given_up(
     server: Server, below: Below
 ) -> None:
-    server.script = answering(saying(LARGE)[:-4].replace(b": 0", b": 5000") + b"\r\n\r\n")
+    server.script = answering(saying(LARGE).replace(b": 0", b": 50000"))
     assert (await below.ask(GET)).endswith(b"\r\n\r\n" + b"x" * 5000)
     assert below.group.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "rest", "kept"),
+    [
+        (b"Transfer-Encoding: chunked", b"3\r\nown\r\n0\r\n\r\n", 1),
+        (b"Content-Length: 3", b"own", 1),
+        (b"Content-Length: 3", b"", 0),  # it says so and sends nothing
+        (b"Transfer-Encoding: chunked", b"5000\r\n" + b"x" * 0x5000, 0),
+        (b"Transfer-Encoding: chunked", b"nonsense", 0),
+    ],
+)
+async def test_a_connection_lives_on_when_little_content_comes_behind_the_name(
+    server: Server, below: Below, said: bytes, rest: bytes, kept: int
+) -> None:
+    named = asyncio.Event()
+
+    async def script(server: Server, reader: Any, writer: Any) -> None:
+        while await server.head(reader):
+            writer.write(saying(ACCEL).replace(b"Content-Length: 0", said))
+            await named.wait()
+            writer.write(rest)
+
+    server.script = script
+    assert (await below.ask(GET)).endswith(b"\r\n\r\nthe file")
+    named.set()
+    await until(lambda: (below.group.idle, below.group.connections) == (kept, kept))
 
 
 async def test_a_head_and_a_range(server: Server, below: Below) -> None:
@@ -192,9 +222,14 @@ async def test_a_post_answered_with_a_file_invalidates_what_is_stored(
 
 async def test_an_application_is_told_how_patient_its_route_is(server: Server) -> None:
     client = Client(server, GroupOptions(managed=True))
-    client.route.private_lines = ((b"X-Proxyd-Read-Timeout", b"90"),)
-    await client.ask(GET.replace(b"\r\n\r\n", b"\r\nX-Proxyd-Read-Timeout: 1\r\n\r\n"))
-    assert server.heads[-1].count(b"X-Proxyd-Read-Timeout") == 1
+    client.route.private_lines = (
+        (b"X-Proxyd-Read-Timeout", b"90"),
+        (b"X-Proxyd-Total-Timeout", b"900"),
+    )
+    forged = b"\r\nX-Proxyd-Read-Timeout: 1\r\nX-Proxyd-Total-Timeout: 1\r\n\r\n"
+    await client.ask(GET.replace(b"\r\n\r\n", forged))
+    assert server.heads[-1].count(b"X-Proxyd-") == 2
     assert b"X-Proxyd-Read-Timeout: 90\r\n" in server.heads[-1]
+    assert b"X-Proxyd-Total-Timeout: 900\r\n" in server.heads[-1]
     client.leave()
     client.group.close()

@@ -9,7 +9,8 @@ from wsgiref.util import FileWrapper
 
 import pytest
 
-from proxy.process.wsgi_watch import TIMEOUT_KEY, Watch
+from proxy.process import wsgi_watch
+from proxy.process.wsgi_watch import TIMEOUT_KEY, TOTAL_KEY, Watch
 
 Environ = dict[str, Any]
 ASKED = {"REQUEST_METHOD": "GET", "PATH_INFO": "/slow"}
@@ -126,6 +127,49 @@ def test_a_stream_hangs_only_while_it_is_asked_for_more(told: Told) -> None:
     assert stream.closed
     told.watch.look(monotonic() + 61)
     assert told.counts() == b"0\n"
+
+
+class Dribble:
+    """An application that sends a byte every 20 s of a clock that it turns itself."""
+
+    def __init__(self, told: Told, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+        self.now = monotonic()
+        self.told = told
+        self.kind = kind
+        monkeypatch.setattr(wsgi_watch, "monotonic", lambda: self.now)
+
+    def __call__(self, environ: Environ, start: Callable[..., Any]) -> Iterable[bytes]:
+        assert TOTAL_KEY not in environ
+        start("200 OK", [("Content-Type", self.kind)])
+        while True:
+            self.now += 20
+            self.told.watch.look(self.now)
+            yield b"x"
+
+
+def test_what_dribbles_is_not_done_after_its_total_time(
+    told: Told, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    application = Dribble(told, monkeypatch, "text/plain")
+    content = told.ask(application, **{TOTAL_KEY: "90"})
+    for _ in range(4):
+        next(content)
+        application.now += 1000  # its client reads slowly
+    assert told.counts() == b""
+    next(content)
+    assert told.counts() == b"1\n"
+    said = capfd.readouterr().err
+    assert "GET /slow is not done after 100.0 s (total_timeout)" in said
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream; charset=utf-8"])
+def test_an_event_stream_has_all_the_time_that_it_wants(
+    told: Told, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    content = told.ask(Dribble(told, monkeypatch, kind), **{TOTAL_KEY: "90"})
+    for _ in range(10):
+        next(content)
+    assert told.counts() == b""
 
 
 def test_what_a_server_sends_by_itself_is_not_changed(told: Told) -> None:

@@ -152,6 +152,18 @@ def events(gate: str) -> Response:
     return Response(stream(), mimetype="text/event-stream")
 
 
+@app.get("/dribble/<kind>")
+def dribble(kind: str) -> Response:
+    """A byte every now and then, until there is a file "enough"."""
+
+    def stream() -> Iterator[str]:
+        while not Path("enough").exists():
+            yield "."
+            time.sleep(0.05)
+
+    return Response(stream(), mimetype=f"text/{kind}")
+
+
 @app.get("/wait/<gate>")
 def wait(gate: str) -> str:
     """Answer when the gate is opened."""

@@ -1,5 +1,6 @@
 """Requests that hang in the application, and those that wait behind them."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -53,6 +54,31 @@ def test_a_request_that_hangs_is_a_504_and_its_stack_is_in_the_log(
     assert "/hold/late has produced nothing" not in running.log
     (running.folder / "never").touch()
     running.wait_for_log("GET /hold/never has come to an end")
+    end(running)
+
+
+@pytest.mark.parametrize("server", ["waitress", "gevent"])
+def test_who_dribbles_is_cut_off_after_its_total_time_and_its_stack_is_in_the_log(
+    start: Start, server: str
+) -> None:
+    running = start(site('total_timeout = "1s"', f'server = "{server}"'))
+    with running.connect() as wire, running.connect() as events:
+        events.get("/dribble/event-stream", "Connection: close")
+        assert events.head().status == 200
+        wire.get("/dribble/plain")
+        assert wire.head().status == 200
+        assert not wire.rest().endswith(b"0\r\n\r\n")
+        running.wait_for_log("was not done after 1 s; raise total_timeout")
+        log = running.wait_for_log("in stream")
+        assert re.search(r"GET /dribble/plain is not done after \S+ s \(total_timeout\)", log)
+        events.sock.settimeout(0.5)
+        assert events.sock.recv(100)  # who listens to events goes on doing so
+        (running.folder / "enough").touch()
+        events.sock.settimeout(20)
+        assert events.rest().endswith(b"0\r\n\r\n")
+    assert running.ask("/patient/hold/enough").status == 200
+    assert running.ask("/hold/never").status == 504
+    (running.folder / "never").touch()
     end(running)
 
 

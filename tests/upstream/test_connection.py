@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 from itertools import pairwise
 from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -517,6 +518,40 @@ async def test_an_answer_left_in_the_socket_is_read_and_the_connection_not_offer
     assert (wire.pool.idle, wire.pool.lost) == (0, 1)
 
 
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(32, "Broken pipe"), ConnectionResetError(104, "reset")]
+)
+async def test_an_end_in_the_same_read_as_the_head_is_none_of_an_answer(error: OSError) -> None:
+    wire = Wire()
+    answer = wire.ask()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire.transport.socket = ours
+        theirs.send(OK)
+        theirs.close()
+        wire.connection.connection_lost(error)
+    with pytest.raises(NoAnswerError, match="behind the head of its answer"):
+        answer.result()
+    assert wire.pool.lost == 1
+
+
+async def test_content_that_comes_in_time_leaves_no_timer_behind() -> None:
+    wire = Wire()
+    timers: list[asyncio.TimerHandle] = []
+    call_later = wire.loop.call_later
+
+    def noted(*given: Any) -> asyncio.TimerHandle:
+        timers.append(call_later(*given))
+        return timers[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire.loop, "call_later", noted)
+        assert wire.get(OK, b"hello").result().body == b"hello"
+        wire.get(OK)
+        wire.connection.close()
+    assert [timer.cancelled() for timer in timers] == [True, True]
+
+
 async def test_an_idle_connection_that_is_lost_leaves_its_pool() -> None:
     wire = Wire()
     wire.get(OK + b"hello")
@@ -768,6 +803,66 @@ async def test_a_request_may_have_a_read_timeout_of_its_own() -> None:
     assert answer.result().status == 200
     wire.ask()
     assert wire.connection.deadline_at > wire.loop.time() + 5
+
+
+def dribbling(*fields: bytes, total_timeout_s: float) -> tuple[Wire, AwaitedAnswer]:
+    """Return a request whose answer comes byte by byte, and has begun to."""
+    wire = Wire(options=GroupOptions(total_timeout_s=total_timeout_s))
+    lines = b"".join(b"%b\r\n" % field for field in fields)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n%b\r\n" % lines
+    return wire, wire.get(head, b"1\r\na\r\n")
+
+
+async def test_who_dribbles_is_not_done_after_its_total_time() -> None:
+    wire, answer = dribbling(total_timeout_s=30)
+    sink = Sink()
+    body_of(answer.result()).start(sink)
+    wire.connection.data_received(b"1\r\nb\r\n")
+    assert wire.connection.deadline_at <= wire.loop.time() + 30
+    wire.connection.expire(wire.connection.deadline_at)
+    assert sink.data == b"ab"
+    assert isinstance(sink.error, UpstreamTimeoutError)
+    assert "was not done after 30 s; raise total_timeout" in str(sink.error)
+
+
+async def test_a_head_that_does_not_come_in_the_total_time_is_a_timeout() -> None:
+    wire = Wire()
+    answer = AwaitedAnswer(lambda *_: None)
+    wire.connection.begin(answer, b"GET", total_timeout_s=5)
+    wire.connection.send(b"x")
+    wire.connection.data_received(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    wire.connection.expire(wire.connection.deadline_at)
+    with pytest.raises(UpstreamTimeoutError, match="was not done after 5 s"):
+        answer.result()
+
+
+async def test_the_total_time_does_not_run_while_the_request_is_still_coming() -> None:
+    wire = Wire(options=GroupOptions(total_timeout_s=5))
+    wire.ask(b"POST", more=True)
+    assert wire.connection.deadline_at == inf
+    wire.connection.send(b"end")
+    assert wire.connection.deadline_at <= wire.loop.time() + 5
+
+
+async def test_the_total_time_does_not_run_while_the_consumer_holds_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wire, answer = dribbling(total_timeout_s=30)
+    body = body_of(answer.result())
+    body.start(Sink())
+    due = wire.connection.deadline_at
+    body.pause()
+    assert wire.connection.deadline_at == inf
+    now = wire.loop.time()
+    monkeypatch.setattr(wire.loop, "time", lambda: now + 40)
+    body.resume()
+    assert 39 < wire.connection.deadline_at - due < 41
+
+
+@pytest.mark.parametrize("kind", [b"text/event-stream", b"Text/Event-Stream; charset=utf-8"])
+async def test_events_come_for_as_long_as_somebody_listens(kind: bytes) -> None:
+    wire, _ = dribbling(b"Content-Type: " + kind, total_timeout_s=30)
+    assert wire.connection.deadline_at > wire.loop.time() + 30
 
 
 async def test_silence_in_a_body_aborts_it() -> None:
