@@ -59,7 +59,8 @@ def die() -> str:
 
 @app.get("/hold/<name>")
 def hold(name: str) -> str:
-    """Answer when there is a file of that name."""
+    """Answer when there is a file of that name; another one says that it has begun."""
+    Path(f"{name}.begun").touch()
     while not Path(name).exists():
         time.sleep(0.02)
     return "let go"

@@ -97,6 +97,7 @@ def test_what_waits_is_not_begun_when_its_client_has_left(
     running = start(site("threads = 1", *more))
     with running.connect() as first:
         first.get("/hold/gate")
+        wait_for((running.folder / "gate.begun").exists, "the request before it")
         with running.connect() as second:
             second.get("/left")
             assert running.ask("/static/page.html").status == 200
