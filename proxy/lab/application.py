@@ -2,6 +2,7 @@
 
     /lab/dynamic      the page of the application under test, for this visitor alone
     /lab/public       the same page, which anybody may keep for a minute
+    /lab/journey      as that, and says in Server-Timing how long it took to make
     /lab/hello        a few bytes, without the application
     /lab/download     1 MiB that is made as it is sent
     /lab/upload       takes what is sent, and says how much that was
@@ -19,6 +20,7 @@ import hmac
 import importlib
 import json
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from html import escape
@@ -77,6 +79,8 @@ class Pages:
                 return self._page(environ, start_response, "private, no-store")
             case ["lab", "public"]:
                 return self._page(environ, start_response, "public, max-age=60")
+            case ["lab", "journey"]:
+                return self._timed_page(environ, start_response)
             case ["lab", "hello"]:
                 return answer(start_response, HELLO)
             case ["lab", "download"]:
@@ -125,6 +129,18 @@ class Pages:
             ],
         )
         return [body]
+
+    def _timed_page(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer with the page, and with its wall and CPU time; this thread makes nothing else."""
+        cpu_began_s, began_at = time.thread_time(), time.perf_counter()
+
+        def timed_start(status: str, fields: list[tuple[str, str]]) -> object:
+            took_ms = (time.perf_counter() - began_at) * 1000
+            cpu_ms = (time.thread_time() - cpu_began_s) * 1000
+            value = f"page;dur={took_ms:.3f}, page_cpu;dur={cpu_ms:.3f}"
+            return start_response(status, [*fields, ("Server-Timing", value)])
+
+        return self._page(environ, timed_start, "public, max-age=60")
 
     def _probe(self, environ: Environ, start_response: StartResponse, name: str) -> Iterable[bytes]:
         """Note a request, as far as it tells apart what was sent."""

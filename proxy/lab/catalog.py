@@ -137,8 +137,8 @@ def with_proxyd(target: str, *, cache: bool) -> Callable[[Site], Build]:
 
     def build(site: Site) -> Build:
         inner = target.format(threads=THREADS, inner_port=site.inner_port)
-        text = PROXYD.format(port=site.port, files=site.files, target=inner)
-        text += "" if cache else PROXYD_NO_CACHE
+        no_cache = "" if cache else PROXYD_NO_CACHE
+        text = PROXYD.format(port=site.port, files=site.files, target=inner, cache=no_cache)
         behind = [gunicorn(site.inner_port)] if target == PROXYD_UPSTREAM else []
         return Build(services=[*behind, proxyd()], files={"proxy.toml": text})
 

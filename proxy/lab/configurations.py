@@ -53,9 +53,14 @@ path = "/static/*"
 files = "{files}"
 
 [[route]]
+path = "/lab/journey"
+to = "application"
+server_timing = true
+{cache}
+[[route]]
 path = "/*"
 to = "application"
-"""
+{cache}"""
 
 PROXYD_APP = """\
 [app.application]
@@ -70,7 +75,7 @@ servers = ["127.0.0.1:{inner_port}"]
 idle_timeout = "1s"
 """
 
-PROXYD_NO_CACHE = """
+PROXYD_NO_CACHE = """\
 [route.cache]
 enabled = false
 """

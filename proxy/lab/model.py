@@ -181,7 +181,10 @@ class Process:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A part of a request's journey, from `start_ms` after its first byte."""
+    """A part of a request's journey, from `start_ms` after the visitor began to connect.
+
+    `name` is one of `journey.PARTS`, `layer` who took the time.
+    """
 
     name: str
     layer: str
@@ -223,7 +226,8 @@ class Experiment:
     """One question. `headline` is the key of the metric that answers it.
 
     `method`: what was done, in a sentence or two with its sizes. `picture`: what suits it;
-    "bars" of the headline with its spread, "outcomes": bars of `answers`.
+    "bars" of the headline with its spread, "outcomes": bars of `answers`, "journey": the parts of
+    one request.
     """
 
     key: str

@@ -13,46 +13,12 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from proxy.lab.model import Experiment, Metric, Report, Result
-from proxy.lab.table import cell_text, is_probes, notes, number
+from proxy.lab.explanations import explanation, through
+from proxy.lab.journey import PARTS
+from proxy.lab.model import Experiment, Metric, Report
+from proxy.lab.table import cell_text, is_probes, notes, number, part_text, parts
 
 FILES = "page_files"
-
-# What a figure of the experiment means for somebody who runs a site; the numbers follow it.
-EXPLANATIONS = {
-    "dynamic": (
-        "Nothing can be saved here: the application makes every page. So this is the price of a "
-        "layer, and what a web server in front has to earn back in the experiments below."
-    ),
-    "public": (
-        "A page that is the same for everybody need be made only once. A stack with a shared cache "
-        "answers from memory, and the application does not even hear of the visit."
-    ),
-    "files": (
-        "Style sheets, scripts and pictures are most of what a site sends. Python can send them, "
-        "but each occupies a thread of the application that a page could have had."
-    ),
-    "slow": (
-        "A telephone in a tunnel holds what it is served by. Where that is one of a few threads, "
-        "everybody else waits; a server that takes the waiting upon itself keeps them free."
-    ),
-    "idle": (
-        "Browsers keep connections open, just in case. Each costs memory and a place; a server "
-        "made for it holds thousands, a server with a thread for each does not."
-    ),
-    "burst": (
-        "More visitors than can be served is where a site shows its manners: to answer as many as "
-        "it can in time and tell the others at once is better than to let all of them wait."
-    ),
-    "restart": (
-        "Processes die, and every new version is a restart. A server in front can hold the "
-        "visitors for the moment that it takes; without one, they see an error."
-    ),
-    "malformed": (
-        "Attacks begin with requests that two programs read differently. The first to see them "
-        "should refuse what is not clear, so that the application never has to guess."
-    ),
-}
 
 
 def render_html(report: Report) -> str:
@@ -64,7 +30,9 @@ def render_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(number=number, cell=cell_text, is_probes=is_probes)
+    environment.globals.update(
+        number=number, cell=cell_text, is_probes=is_probes, part_of=PARTS, part_text=part_text
+    )
     titles = {stack.key: stack.title for stack in report.stacks}
     return environment.get_template("page.html").render(
         report=report,
@@ -92,9 +60,10 @@ def shown(experiment: Experiment, titles: dict[str, str]) -> dict[str, Any]:
     return {
         "it": experiment,
         "measured": [result for result in experiment.results if result.outcome == "measured"],
-        "explanation": EXPLANATIONS.get(experiment.key, ""),
+        "explanation": explanation(experiment, titles),
         "finding": finding(experiment, titles),
         "pictures": pictures(experiment),
+        "parts": parts(experiment),
         "notes": notes(experiment, titles),
     }
 
@@ -159,8 +128,3 @@ def verdicts(experiment: Experiment, titles: dict[str, str]) -> str:
     total = max(len(result.probes) for result in experiment.results)
     told = "; ".join(f"{title} {count}" for count, title in let)
     return f"Of {total} such requests, these many reached the application unchanged: {told}."
-
-
-def through(result: Result) -> int:
-    """Count the requests that reached the application as they were sent, or as two."""
-    return sum(probe.verdict in ("passed", "smuggled") for probe in result.probes)

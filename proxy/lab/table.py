@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from proxy.lab.journey import PARTS
 from proxy.lab.model import Experiment, Figure, Report, Result
 
 VERDICTS = {
@@ -25,6 +26,8 @@ def print_report(report: Report, console: Console) -> None:
         console.print(
             probes(experiment, titles) if is_probes(experiment) else table(experiment, titles)
         )
+        for journey in journeys(experiment, titles):
+            console.print(f"  {escape(journey)}")
         for note in notes(experiment, titles):
             console.print(f"  {escape(note)}", style="dim")
     console.print()
@@ -72,6 +75,28 @@ def probes(experiment: Experiment, titles: dict[str, str]) -> Table:
         cells = (f"[{VERDICTS[probe.verdict]}]{probe.verdict}[/]" for probe in row)
         made.add_row(escape(row[0].title), *cells)
     return made
+
+
+def parts(experiment: Experiment) -> list[str]:
+    """Return the parts that the journeys of an experiment have, in their order."""
+    found = {span.name for result in experiment.results for span in result.journey}
+    return [name for name in PARTS if name in found]
+
+
+def part_text(result: Result, part: str) -> str:
+    """Write how many milliseconds a part of a journey took, "-" where there is none."""
+    took_ms = [span.duration_ms for span in result.journey if span.name == part]
+    return number(sum(took_ms)) if took_ms else "-"
+
+
+def journeys(experiment: Experiment, titles: dict[str, str]) -> list[str]:
+    """Return a line for each journey: its parts, in milliseconds."""
+    return [
+        f"{titles[result.stack]}: "
+        + ", ".join(f"{span.name} {number(span.duration_ms)}" for span in result.journey)
+        for result in experiment.results
+        if result.journey
+    ]
 
 
 def notes(experiment: Experiment, titles: dict[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ from proxy.lab.load_job import (
     Told,
 )
 from proxy.lab.load_job import Visit as Timed
-from proxy.lab.model import Probe, Process, Timeline
+from proxy.lab.model import Probe, Process, Span, Timeline
 from proxy.lab.running import Running
 from proxy.lab.services import HOST
 from proxy.lab.sizes import Sizes
@@ -64,6 +64,7 @@ class Observation:
     timeline: Timeline | None = None
     probes: list[Probe] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
+    journey: list[Span] = field(default_factory=list)
     generator_cpu: float = 0.0
     lie: str = ""
     silence: str = ""

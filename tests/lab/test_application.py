@@ -1,6 +1,7 @@
 """The lab's application, called as a WSGI server calls it."""
 
 import json
+import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from proxy.lab import application
 from proxy.lab.application import DIGEST_FIELD, DOWNLOAD_BYTES, HELLO, Pages, digest, plain_page
+from proxy.rules.server_timing import parse
 
 KEY = b"key"
 Answer = tuple[str, dict[str, str], bytes]
@@ -109,3 +111,17 @@ def test_the_environment_says_which_application(monkeypatch: pytest.MonkeyPatch)
     assert isinstance(application.app, Pages)
     with pytest.raises(AttributeError):
         _ = application.nothing
+
+
+def test_the_timed_page_says_how_long_it_took_by_the_clock_and_on_the_cpu() -> None:
+    def inner(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        time.sleep(0.02)
+        start_response("200 OK", [])
+        return [b"slept"]
+
+    status, fields, body = call(Pages(inner, "/", None, KEY), "/lab/journey")
+    assert (status, fields[DIGEST_FIELD]) == ("200 OK", digest(KEY, body))
+    assert fields["Cache-Control"] == "public, max-age=60"
+    told = {one.name: one.duration_s for one in parse([fields["Server-Timing"].encode()])}
+    assert told.keys() == {b"page", b"page_cpu"}
+    assert told[b"page"] >= 0.02 > told[b"page_cpu"]

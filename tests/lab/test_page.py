@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from proxy.lab.model import Report, from_json
 from proxy.lab.page import embedded, finding, render_html
-from proxy.lab.table import cell_text
+from proxy.lab.table import cell_text, parts
+from proxy.lab.table import number as written
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FOUND = next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -88,6 +89,40 @@ class TestInABrowser:
                         f"td[data-metric={key}]"
                     )
                     assert shown.locator(place).text_content() == cell_text(figure)
+
+    def test_a_journey_is_drawn_with_the_parts_that_the_report_has(
+        self, page: tuple[Page, list[str]]
+    ) -> None:
+        shown, _ = page
+        journey = next(one for one in SAMPLE.experiments if one.picture == "journey")
+        section = shown.locator("section[aria-labelledby=journey]")
+        assert section.locator(".legend b").all_text_contents() == parts(journey)
+        drawn = section.locator("svg rect title").all_text_contents()
+        expected = [
+            f"{span.name} ({span.layer}): {written(span.duration_ms)} ms"
+            for result in journey.results
+            for span in result.journey
+        ]
+        assert drawn == expected
+        colours = section.locator("svg rect").evaluate_all(
+            "all => all.map(one => getComputedStyle(one).fill)"
+        )
+        # A part has the colour of its legend, and each its own.
+        assert len(set(colours)) == len(parts(journey))
+        scale = [
+            (box["x"], box["width"])
+            for box in (section.locator("svg rect").nth(at).bounding_box() for at in range(5))
+            if box is not None
+        ]
+        waitress = journey.results[0].journey
+        whole = waitress[-1].start_ms + waitress[-1].duration_ms
+        width = scale[-1][0] + scale[-1][1] - scale[0][0]
+        for (_, drawn_width), span in zip(scale, waitress, strict=True):
+            assert drawn_width == pytest.approx(width * span.duration_ms / whole, abs=0.5)
+        for result in journey.results:
+            for span in result.journey:
+                cell = f"tr[data-journey={result.stack}] td[data-part='{span.name}']"
+                assert section.locator(cell).text_content() == written(span.duration_ms)
 
 
 def test_what_an_application_is_named_cannot_become_a_script() -> None:

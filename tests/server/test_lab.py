@@ -12,11 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from proxy.lab.catalog import KINDS, THREADS, Build, Kind, Service, Site
+from proxy.lab.catalog import KINDS, THREADS, Kind, Site
 from proxy.lab.experiments.dynamic import DynamicPage
 from proxy.lab.experiments.malformed import MalformedRequests
 from proxy.lab.model import Report, Result, from_json
 from proxy.lab.run import Plan, measure
+from proxy.lab.services import Build, Service
 from proxy.lab.sizes import PACES
 
 PROXYD = Path(sys.executable).with_name("proxyd")
@@ -83,7 +84,7 @@ def test_every_stack_that_is_installed_is_measured(kind: Kind, tmp_path: Path) -
         out, err = ended(process)
     assert process.returncode == 0, err
     report = from_json((tmp_path / "out.json").read_bytes())
-    assert [one.number for one in report.experiments] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [one.number for one in report.experiments] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     (stack,) = report.stacks
     if kind.missing():
         assert stack.skipped in out.replace("\n", " ")
@@ -113,6 +114,7 @@ def check_numbers(kind: Kind, report: Report) -> None:
     assert len(dynamic.figures["cpu"].rounds) == PACES["tiny"].rounds
     assert dynamic.answers.keys() == {"good"}
     assert {one.layer for one in dynamic.processes} == set(kind.layers) - {"application"}
+    check_journey(kind, report)
     timeline = found(report, "restart").timeline
     assert timeline is not None
     assert timeline.marks[0].text == "the application is killed"
@@ -122,6 +124,30 @@ def check_numbers(kind: Kind, report: Report) -> None:
         assert found(report, "restart").errors == 0
     elif "nginx" not in kind.layers:
         assert through > 0  # the forged address at least: nobody is there to take it out
+
+
+def check_journey(kind: Kind, report: Report) -> None:
+    """Check that the parts follow one another, and that each is told by who knows it."""
+    result = found(report, "journey")
+    names = [span.name for span in result.journey]
+    ended_ms = 0.0
+    for span in result.journey:
+        assert span.start_ms == pytest.approx(ended_ms, abs=0.01)
+        ended_ms = span.start_ms + span.duration_ms
+    total = result.figures["total"]
+    assert total.least - 0.01 <= ended_ms <= total.most + 0.01
+    assert names[0] == "connecting"
+    if kind.layers[0] == "proxyd":
+        assert {"on the way", "accept"} <= set(names)
+    else:
+        assert {"accept", "queue", "answer"}.isdisjoint(names)
+    if kind.key == "proxyd-cache":
+        assert "cache" in names
+        assert {"server", "computing", "waiting"}.isdisjoint(names)
+        assert "application" not in result.figures
+    else:
+        assert {"server", "computing"} <= set(names)
+        assert result.figures["computing"].median <= result.figures["application"].median
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from proxy.lab.experiments.burst import Burst
 from proxy.lab.experiments.dynamic import DynamicPage
 from proxy.lab.experiments.files import StaticFiles
 from proxy.lab.experiments.idle import IdleConnections
+from proxy.lab.experiments.journey import Journey
 from proxy.lab.experiments.malformed import MalformedRequests
 from proxy.lab.experiments.public import PublicPage
 from proxy.lab.experiments.restart import Restart
@@ -19,4 +20,5 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Burst(),
     Restart(),
     MalformedRequests(),
+    Journey(),
 )

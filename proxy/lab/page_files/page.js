@@ -108,7 +108,31 @@ function outcomes(box, experiment) {
   ]);
 }
 
-const DRAW = { bars, distribution, timeline, outcomes };
+function journey(box, experiment) {
+  const found = experiment.results.filter((result) => result.journey.length);
+  const data = found.flatMap((result) => result.journey.map((part) => ({
+    stack: result.stack, ...part, end_ms: part.start_ms + part.duration_ms,
+  })));
+  const ends = found.map((result) => ({ stack: result.stack, ms: result.journey.at(-1).start_ms + result.journey.at(-1).duration_ms }));
+  const most = Math.max(...ends.map((one) => one.ms)) || 1;
+  const room = (one) => (one.duration_ms / most) * (box.clientWidth - 70) > (one.name.length + 1) * 7.5;
+  return rows(box, data, { row: 50, marginRight: 66, x: { axis: null, domain: [0, most] }, y: { axis: null } }, [
+    Plot.barX(data, {
+      fy: "stack", x1: "start_ms", x2: "end_ms", fill: (one) => `var(--part-${one.name.replaceAll(" ", "-")})`,
+      insetTop: 17, insetBottom: 9, title: (one) => `${one.name} (${one.layer}): ${number(one.duration_ms)} ms`,
+    }),
+    Plot.text(data.filter(room), {
+      fy: "stack", x: "start_ms", text: "name", frameAnchor: "left", textAnchor: "start", dx: 5, dy: 4,
+      fill: "var(--ink)", stroke: "var(--paper)", strokeWidth: 2.5, fontSize: 12,
+    }),
+    Plot.text(ends, {
+      fy: "stack", x: "ms", text: (one) => number(one.ms), frameAnchor: "left", textAnchor: "start", dx: 6, dy: 4,
+      fill: "currentColor", fontWeight: 600,
+    }),
+  ]);
+}
+
+const DRAW = { bars, distribution, timeline, outcomes, journey };
 
 function drawAll() {
   for (const box of document.querySelectorAll(".picture")) {
