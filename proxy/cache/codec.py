@@ -149,6 +149,17 @@ def entry_of(head: Head, body: bytes | StoredBody, now: Now) -> Entry:
     )
 
 
+def wall_times(head: Head, now: Now) -> tuple[float, float]:
+    """Return until when it is kept and until when it is fresh, in seconds since the epoch.
+
+    As `entry_of` has it.
+    """
+    shift, is_known = _shift(head, now)
+    ahead = now.wall - now.monotonic
+    keep_until = ahead + head.keep_until + shift
+    return keep_until, ahead + head.fresh_until + shift if is_known else now.wall
+
+
 def _shift(head: Head, now: Now) -> tuple[float, bool]:
     """Return what to add to its times, and whether the time since it was saved is known."""
     if head.boot == now.boot and head.saved_monotonic <= now.monotonic:

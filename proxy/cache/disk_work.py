@@ -25,6 +25,8 @@ log = logging.getLogger("proxyd.cache")
 
 # The first read of a file: a head of common size with one block behind it.
 FIRST_BYTES: Final = 80 * 1024
+# The first read of a file whose content nobody wants: a page, which holds most heads.
+HEAD_BYTES: Final = 4096
 # What the event loop reads and checks in one go, 100 µs; more is read in a thread.
 AT_ONCE_BYTES: Final = 256 * 1024
 # Upstream heads are limited to 64 KiB by default; a file that claims more is none of ours.
@@ -172,12 +174,31 @@ def read_head(path: str) -> Head | MarkerHead:
 
     Raises StoredContentError, OSError.
     """
+    return read_head_and_size(path)[0]
+
+
+def read_head_and_size(path: str) -> tuple[Head | MarkerHead, int]:
+    """Return the head of a file, and the file's size in bytes.
+
+    Raises StoredContentError, OSError.
+    """
     descriptor = os.open(path, disk_folder.READ_FLAGS)
     try:
-        loaded = load(descriptor, -1)
+        size_bytes = os.fstat(descriptor).st_size
+        start = os.pread(descriptor, HEAD_BYTES, 0)
+        layout = disk_file.parse_prologue(start)
+        if layout.content_at > MOST_HEAD_BYTES:
+            raise StoredContentError("its head is too large")
+        if layout.content_at > len(start):
+            start = os.pread(descriptor, layout.content_at, 0)
     finally:
         os.close(descriptor)
-    return loaded.head if isinstance(loaded, Loaded) else loaded
+    head = _decode(disk_file.newest_slot(start, layout).head)
+    if isinstance(head, Head):
+        expected = layout.content_at + disk_file.stored_bytes(head.size_bytes)
+        if size_bytes < expected:
+            raise StoredContentError("it is cut short")
+    return head, size_bytes
 
 
 def do_all(root: str, jobs: Sequence[Job]) -> list[int | Exception]:

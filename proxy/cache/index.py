@@ -276,13 +276,14 @@ class Index:
 
     def describe(self, described: Iterable[tuple[int, Described]]) -> None:
         """Enter what was read in the heads of the rows with these ids."""
+        heads = list(described)
         with self._transaction() as database:
-            for id_, head in described:
-                number = None if head.key is None else url_number(head.key)
-                database.execute(_DESCRIBE, (*head[:2], number, *head[2:-1], id_))
-                database.execute("DELETE FROM tag WHERE entry = ?", [id_])
-                for tag in head.tags:
-                    database.execute("INSERT OR IGNORE INTO tag VALUES (?, ?)", [tag, id_])
+            database.executemany(_DESCRIBE, [_row(id_, head) for id_, head in heads])
+            database.executemany("DELETE FROM tag WHERE entry = ?", [(id_,) for id_, _ in heads])
+            database.executemany(
+                "INSERT OR IGNORE INTO tag VALUES (?, ?)",
+                [(tag, id_) for id_, head in heads for tag in head.tags],
+            )
 
     def keep(self, id_: int, until: int) -> None:
         """Note a later end of an entry's time."""
@@ -361,6 +362,11 @@ def glob_of(pattern: str) -> str:
 def url_number(key: str) -> int:
     """Return what `entry_url` has for the URL in a key."""
     return crc32(key.partition(" ")[0].encode("latin-1", "replace"))
+
+
+def _row(id_: int, head: Described) -> tuple[object, ...]:
+    number = None if head.key is None else url_number(head.key)
+    return (*head[:2], number, *head[2:-1], id_)
 
 
 def _coarse(file: Found) -> int:

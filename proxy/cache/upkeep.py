@@ -21,10 +21,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from proxy.cache.codec import Head, MarkerHead, Now, entry_of
+from proxy.cache.codec import Head, MarkerHead, Now, entry_of, wall_times
 from proxy.cache.disk_folder import TEMPORARY, path_of, remove_leftover, unlink
-from proxy.cache.disk_work import read_head
-from proxy.cache.entry import Entry
+from proxy.cache.disk_work import read_head, read_head_and_size
 from proxy.cache.folding import Folding
 from proxy.cache.index import (
     BLOCK_BYTES,
@@ -75,6 +74,7 @@ class Upkeep:
     def __init__(self, folder: Path, limit_bytes: int, now: Callable[[], Now]) -> None:
         """Keep `folder`, which exists, within `limit_bytes` of blocks; `now` reads the clocks."""
         self._folder = folder
+        self._root = str(folder)
         self._limit_bytes = limit_bytes
         self._now = now
         self._open: _Catalogue | None = None
@@ -210,7 +210,7 @@ class Upkeep:
             return 0
         if isinstance(head, MarkerHead):
             return 0
-        return _on_wall(entry_of(head, b"", now).keep_until, now)
+        return _seconds(wall_times(head, now)[0])
 
     def _purge(self, catalogue: "_Catalogue") -> bool:
         """Remove what a purge names and is older; True when there may be more."""
@@ -223,9 +223,7 @@ class Upkeep:
         for row in rows:
             with suppress(StoredContentError, OSError):  # found by others, or gone
                 head = read_head(self._path(row.name))
-                if isinstance(head, Head) and _is_purged(
-                    entry_of(head, b"", now), catalogue.purges
-                ):
+                if isinstance(head, Head) and _is_purged(head, now, catalogue.purges):
                     gone.append(row)
         self._remove(catalogue.index, gone)
         return True
@@ -241,8 +239,7 @@ class Upkeep:
         for row in rows:
             path = self._path(row.name)
             try:
-                head = read_head(path)
-                size_bytes = os.stat(path).st_size
+                head, size_bytes = read_head_and_size(path)
             except (StoredContentError, FileNotFoundError) as error:
                 if isinstance(error, StoredContentError):
                     log.warning("a damaged file of the cache is removed: %s: %s", path, error)
@@ -271,7 +268,7 @@ class Upkeep:
             index.remove([row.id for row in rows])
 
     def _path(self, name: bytes) -> str:
-        return path_of(str(self._folder), name)
+        return path_of(self._root, name)
 
 
 class _Catalogue:
@@ -329,29 +326,33 @@ def _described(
     """Return what the catalogue says of a file with this head; None when it has been purged."""
     if isinstance(head, MarkerHead):
         return Described(size_bytes, key=head.key.decode("latin-1"))
-    entry = entry_of(head, b"", now)
-    if _is_purged(entry, purges):
+    if _is_purged(head, now, purges):
         return None
-    content_type = entry.fields.get(b"content-type") or b""
+    keep_until, fresh_until = wall_times(head, now)
+    content_type = next(
+        (value for name, value in head.lines if name.lower() == b"content-type"), b""
+    )
     return Described(
         size_bytes,
-        _on_wall(entry.keep_until, now),
-        entry.key.decode("latin-1"),
-        entry.variant.decode("latin-1"),
-        entry.status,
+        _seconds(keep_until),
+        head.key.decode("latin-1"),
+        head.variant.decode("latin-1"),
+        head.status,
         content_type.decode("latin-1"),
-        _on_wall(entry.fresh_until, now),
-        tuple(tag.decode("latin-1") for tag in entry.tags),
+        _seconds(fresh_until),
+        tuple([tag.decode("latin-1") for tag in head.tags]),
     )
 
 
-def _is_purged(entry: Entry, purges: Purges) -> bool:
-    return purges.verdict(entry) is Verdict.HARD
+def _is_purged(head: Head, now: Now, purges: Purges) -> bool:
+    if head.purge_seq == purges.current():  # as of nearly all that is new
+        return False
+    return purges.verdict(entry_of(head, b"", now)) is Verdict.HARD
 
 
-def _on_wall(monotonic: float, now: Now) -> int:
-    """Return a time in seconds since the epoch that the catalogue has room for."""
-    return int(min(max(now.wall + monotonic - now.monotonic, 0), FOREVER))
+def _seconds(at: float) -> int:
+    """Return a time since the epoch that the catalogue has room for."""
+    return int(min(max(at, 0), FOREVER))
 
 
 def _on_disk(size_bytes: int) -> int:

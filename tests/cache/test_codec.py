@@ -131,14 +131,17 @@ def test_no_entry_is_fresh_for_longer_than_when_it_was_saved(
     saved_wall: float, saved_monotonic: float, wall: float, monotonic: float, same: bool
 ) -> None:
     one = entry(fresh_until=2e6)
-    again = through(
-        one,
+    saved, loaded = (
         Now(saved_wall, saved_monotonic, BOOT),
         Now(wall, monotonic, BOOT if same else OTHER),
     )
+    again = through(one, saved, loaded)
     left_s = max(one.fresh_until - saved_monotonic, 0)
     assert again.fresh_until - monotonic <= left_s + 1e-6
     assert monotonic - again.born_at >= saved_monotonic - one.born_at - 1e-6
+    keep_until, fresh_until = codec.wall_times(head_of(one, saved), loaded)
+    assert keep_until == pytest.approx(wall + again.keep_until - monotonic)
+    assert fresh_until == pytest.approx(wall + again.fresh_until - monotonic)
 
 
 def test_times_can_be_shown_as_dates() -> None:

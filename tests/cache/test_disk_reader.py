@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from proxy.cache import disk_file, disk_reader
 from proxy.cache.disk import DiskStore
 from proxy.cache.disk_folder import name_of, path_of
-from proxy.cache.disk_reader import CHUNK_BLOCKS, DiskBody
+from proxy.cache.disk_reader import CHUNK_BLOCKS, DiskBody, DiskSource
 from proxy.errors import StoredContentError
 from proxy.message import Consumer
 from proxy.page_cache import NOWAIT
@@ -38,6 +38,12 @@ async def stored(store: DiskStore, content: bytes = CONTENT, key: bytes = b"k") 
     assert done is not None
     assert isinstance(done.body, DiskBody)
     return done.body
+
+
+def from_file(body: DiskBody, pieces: Sequence[bytes | Span] | None = None) -> DiskSource:
+    source = body.source(pieces)
+    assert isinstance(source, DiskSource)
+    return source
 
 
 def place(store: DiskStore, key: bytes = b"k") -> Path:
@@ -263,7 +269,7 @@ async def test_what_was_looked_at_comes_as_it_does_otherwise(
     store: DiskStore, pieces: list[bytes | Span] | None
 ) -> None:
     body = await stored(store)
-    source = body.source(pieces)
+    source = from_file(body, pieces)
     await source.look()
     await source.look()
     assert source.seen
@@ -280,7 +286,7 @@ async def test_a_look_finds_that_another_file_took_the_place(
     body = await stored(store)
     await stored(store, CONTENT[::-1])
     not_cached(monkeypatch)
-    source = body.source()
+    source = from_file(body)
     assert not source.seen
     with pytest.raises(StoredContentError):
         await source.look()
@@ -294,7 +300,7 @@ async def test_a_look_finds_damage(store: DiskStore, monkeypatch: pytest.MonkeyP
     flip(place(store), place(store).stat().st_size // 20)
     not_cached(monkeypatch)
     with pytest.raises(StoredContentError, match="block 0"):
-        await body.source().look()
+        await from_file(body).look()
     await store.flush()
     assert not place(store).exists()
 
@@ -311,7 +317,7 @@ async def test_a_file_stays_open_while_a_thread_looks_for_nobody(
         return real(*given)
 
     monkeypatch.setattr(os, "pread", slow)
-    source = body.source()
+    source = from_file(body)
     looking = asyncio.create_task(source.look())
     await asyncio.sleep(0)
     looking.cancel()

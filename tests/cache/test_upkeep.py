@@ -255,7 +255,7 @@ def test_a_file_that_cannot_be_read_is_kept_in_the_books(
     def fail(path: str) -> None:
         raise OSError(5, "Input/output error", path)
 
-    monkeypatch.setattr(module, "read_head", fail)
+    monkeypatch.setattr(module, "read_head_and_size", fail)
     place.put(1)
     place.work()
     assert caplog.text.count("cannot be read") == 1
