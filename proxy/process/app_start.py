@@ -34,7 +34,9 @@ def arguments(
     says that a route asks how long the application takes.
     """
     if app.command is not None:
-        return [sys.executable, "-I", "-S", serve_command.__file__, *_given(app.command, address)]
+        opened = _place(address).get("socket", "") if for_others else ""
+        given = _given(app.command, address)
+        return [sys.executable, "-I", "-S", serve_command.__file__, opened, *given]
     return [
         interpreter(app),
         "-P",  # the folder goes on the import path behind proxyd's own imports

@@ -8,10 +8,14 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, Response, jsonify, request, send_file, url_for
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 app = Flask(__name__, static_folder=None)
 seen: list[str] = []
@@ -222,3 +226,18 @@ def slow() -> str:
 @app.post("/echo-pid")
 def echo_pid() -> str:
     return str(os.getpid())
+
+
+async def asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """For servers of another kind: this process, and who asks it."""
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    while (await receive()).get("more_body"):
+        pass
+    client = (scope["client"] or ("",))[0]
+    shown = str(os.getpid()) if scope["path"] == "/echo-pid" else f"{client} {scope['scheme']}"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": shown.encode()})

@@ -184,7 +184,23 @@ GUNICORN = (
 OWN = f"command = ['{sys.executable}', '-c', '''{TINY}''']\nenv = {{ AT = \"{{port}}\" }}\n"
 
 
-@pytest.mark.parametrize("server", [GUNICORN, OWN], ids=["gunicorn", "port"])
+VENV = f'venv = "{sys.prefix}"\n'
+OTHERS = {
+    "gunicorn": GUNICORN,
+    "gunicorn, port": f'{VENV}command = ["gunicorn", "--bind", "127.0.0.1:{{port}}", "--threads",'
+    ' "4", "--keep-alive", "60", "application:app"]\n',
+    "uvicorn": f'{VENV}command = ["uvicorn", "--uds", "{{socket}}", "application:asgi"]\n',
+    "uvicorn, port": f'{VENV}command = ["uvicorn", "--port", "{{port}}", "application:asgi"]\n',
+    "hypercorn": f'{VENV}command = ["hypercorn", "--bind", "unix:{{socket}}",'
+    ' "application:asgi"]\n',
+    "hypercorn, port": f'{VENV}command = ["hypercorn", "--bind", "127.0.0.1:{{port}}",'
+    ' "application:asgi"]\n',
+    "its own, port": OWN,
+}
+
+
+@pytest.mark.timeout(120)  # of four starts each
+@pytest.mark.parametrize("server", OTHERS.values(), ids=OTHERS.keys())
 def test_another_server_is_started_watched_recycled_and_ended(start: Start, server: str) -> None:
     running = start(site('max_age = "2s"\n', server))
     (first,) = pids(running, "app")
@@ -254,6 +270,14 @@ def test_another_server_is_told_who_its_client_is(start: Start) -> None:
     running = start(site("", GUNICORN))
     answer = running.ask_json("/whoami", "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https")
     assert (answer["is_secure"], answer["host"]) == (False, "proxyd.test")
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "hypercorn"])
+def test_a_server_of_another_kind_is_told_who_its_client_is(start: Start, name: str) -> None:
+    running = start(site("", OTHERS[name]))
+    answer = running.ask("/who", "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https")
+    # Hypercorn knows nothing of X-Forwarded-For; a socket's peer has no address.
+    assert answer.body == (b"127.0.0.1 http" if name == "uvicorn" else b" http")
 
 
 def test_another_server_does_not_outlive_the_master(start: Start) -> None:

@@ -232,6 +232,53 @@ def test_a_root_master_binds_and_all_others_are_two_unprivileged_users(
     assert list((state / "run").iterdir()) == []
 
 
+OTHER_SERVER = """
+import http.server, os, socketserver, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = f"{os.getuid()} {os.getgid()} {os.environ['HOME']}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+Server(sys.argv[1], Handler).serve_forever()
+"""
+
+
+def test_another_server_has_a_user_of_its_own_and_workers_reach_its_socket(
+    start: Start, folder: Path
+) -> None:
+    (folder / "other.py").write_text(OTHER_SERVER)
+    command = f'command = ["{SYSTEM_PYTHON}", "other.py", "{{socket}}"]'
+    text = DROPPING.replace("{port}", "0").replace('wsgi = "shop:app"', command)
+    daemon = start(text)
+    shop = pwd.getpwnam(APPLICATION)
+    told = f"{shop.pw_uid} {shop.pw_gid} {shop.pw_dir}".encode()
+    assert daemon.ask("/").body == told
+    (path,) = (folder / "var" / "run" / "1.1").iterdir()
+    assert owner(path) == (shop.pw_uid, 0o666)
+    (serving,) = [
+        pid
+        for pid in children(daemon.pid("master"))
+        if b"other.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    check_dropped(daemon.pid("master"), serving)
+    os.kill(serving, signal.SIGKILL)
+    assert daemon.ask("/").body == told
+    assert daemon.stop() == 0
+    daemon.check_clean()
+
+
 PLAIN = """
 [server]
 workers = 1
