@@ -1,14 +1,16 @@
 """Applications that are asked how they are, recycled, and run by other servers: nothing is lost."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,6 +138,34 @@ def test_a_process_gets_no_request_before_it_is_ready(start: Start) -> None:
         unready.unlink()
         wire.sock.settimeout(20)
         assert int(wire.message().body) != first
+
+
+def test_so_many_wait_for_an_application_and_so_long(start: Start) -> None:
+    lines = 'readiness = { path = "/ready" }\nqueue = 2\nqueue_timeout = "2s"\n'
+    running = start(site(lines))
+    unready = running.folder / "unready"
+    unready.touch()
+    os.kill(pids(running, "app")[0], signal.SIGKILL)
+    running.wait_for_log("flask starts again")
+    began_at = time.monotonic()
+    with ExitStack() as stack:
+        waiting = {}
+        for number in range(5):  # each of its own, for equal ones wait for the first
+            wire = stack.enter_context(running.connect())
+            wire.get(f"/pid?{number}")
+            waiting[wire.sock] = wire
+        answers = []
+        while waiting:
+            for sock in select.select(waiting, [], [], 20)[0]:
+                answer = waiting.pop(sock).message()
+                assert (answer.status, answer.get("retry-after")) == (503, "1")
+                answers.append(time.monotonic() - began_at)
+    # Three found the queue full, two waited in it for as long as they may.
+    assert [after_s >= 2 for after_s in answers] == [False, False, False, True, True]
+    assert "and 2 requests wait; raise max_connections or queue" in running.log
+    assert "that did not change within 2 s" in running.log
+    unready.unlink()
+    assert running.ask("/pid").status == 200
 
 
 def test_a_process_that_is_not_ready_any_more_is_passed_over(start: Start) -> None:
