@@ -1,10 +1,12 @@
 """What an answer that is passed on says about those that are stored. RFC 9111 §4.3.5, §4.4."""
 
+import logging
 from time import time
 from typing import TYPE_CHECKING
 
 from proxy.cache.entry import Entry
 from proxy.cache.memory import Variants
+from proxy.errors import PurgeError
 from proxy.message import Response
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.question import Question, fetching
@@ -17,6 +19,9 @@ from proxy.rules.validation import HeadOutcome, head_outcome
 if TYPE_CHECKING:
     from proxy.cache.tiered import Tiered
     from proxy.upstream.response import UpstreamResponse
+
+
+log = logging.getLogger("proxyd.cache")
 
 
 def heed(exchange: Exchange, question: Question, answer: "UpstreamResponse") -> None:
@@ -44,7 +49,10 @@ def heed(exchange: Exchange, question: Question, answer: "UpstreamResponse") -> 
 def invalidate(
     exchange: Exchange, question: Question, answer: "UpstreamResponse", cache: "Tiered"
 ) -> None:
-    """Let nobody have what an unsafe request may have changed, before it is answered."""
+    """Let nobody have what an unsafe request may have changed, before it is answered.
+
+    Where that cannot be noted, the answer goes out all the same: what it tells has been done.
+    """
     request = exchange.request
     targets = invalidated_targets(
         request.method,
@@ -54,12 +62,19 @@ def invalidate(
         (request.path, request.query),
         answer.fields,
     )
-    for path, query in targets:
-        url = base_key(question.scheme, request.authority, path, query, question.rule.key)
-        cache.purges.invalidate(url)
     origin = origin_of(question, request)
-    for tag in invalidated_tags(request.method, answer.status, answer.fields, origin):
-        cache.purges.invalidate_tag(tag)
+    try:
+        for path, query in targets:
+            url = base_key(question.scheme, request.authority, path, query, question.rule.key)
+            cache.purges.invalidate(url)
+        for tag in invalidated_tags(request.method, answer.status, answer.fields, origin):
+            cache.purges.invalidate_tag(tag)
+    except PurgeError as error:
+        log.warning(
+            "what a %s may have changed is not invalidated: %s",
+            request.method.decode("latin-1"),
+            error,
+        )
 
 
 def heed_head(

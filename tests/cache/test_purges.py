@@ -390,6 +390,8 @@ def test_a_purge_is_refused_where_only_this_process_would_see_it(
     path.mkdir()
     with pytest.raises(PurgeError, match="was removed, and cannot be made again"):
         purger.add(Kind.ALL, Verdict.HARD)
+    with pytest.raises(PurgeError, match="was removed, and cannot be made again"):
+        purger.invalidate(URL)
     for _ in range(3):
         assert purger.verdict(kept) is Verdict.INVALID
     assert caplog.text.count("was removed: the cache cannot keep its purges") == 1

@@ -196,6 +196,23 @@ async def test_a_post_has_what_it_names_validated(
     cache.purges.close()
 
 
+async def test_a_post_is_answered_although_nothing_can_be_invalidated(
+    server: Server, client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has been done by then; and the log says what that means."""
+    cache = client.wire.site.cache
+    assert cache is not None
+    cache.purges = purges = Purges(tmp_path)
+    server.script = answering(FRESH)
+    other = Purges(tmp_path)
+    with other._file.locked():
+        out = await client.ask(asking(method=b"POST"))
+    assert out.startswith(b"HTTP/1.1 200 ")
+    assert "what a POST may have changed is not invalidated" in caplog.text
+    other.close()
+    purges.close()
+
+
 async def test_an_error_to_a_post_invalidates_nothing(
     server: Server, client: Client, tmp_path: Path
 ) -> None:
