@@ -189,9 +189,15 @@ async def test_a_head_that_updates_what_is_stored_leaves_no_times_there(
     assert b"x-proxyd-timing" not in entry.fields
 
 
-async def test_another_worker_s_times_are_told_as_they_are(server: Server) -> None:
-    pair = Pair(server)
-    await pair.listen()
+@pytest.fixture
+async def pair(server: Server) -> AsyncIterator[Pair]:
+    made = Pair(server)
+    await made.listen()
+    yield made
+    await made.close()
+
+
+async def test_another_worker_s_times_are_told_as_they_are(server: Server, pair: Pair) -> None:
     fresh = answer(b"Cache-Control: max-age=60, public\r\n" + TOLD)
     server.script = answering(fresh)
     for client in (pair.owner, pair.other):
@@ -215,7 +221,6 @@ async def test_another_worker_s_times_are_told_as_they_are(server: Server) -> No
     out = await pair.other.ask(GET)
     assert status_of(out).startswith(b"proxyd; hit")
     assert list(told(out)) == ["accept", "cache", "total"]
-    await pair.close()
 
 
 async def test_an_error_of_ours_is_timed_like_any_answer() -> None:

@@ -81,7 +81,7 @@ def test_a_hit_has_times_of_its_own(start: Start, memory: str, workers: int) -> 
         assert (message.get("Cache-Status") or "").startswith("proxyd; hit")
         found = told(message)
         assert found.keys() == {"db", "accept", "cache", "total"}
-        assert 0 < found["cache"] <= found["total"] < 20
+        assert 0 < found["cache"] <= found["total"]
         assert message.get("X-Proxyd-Timing") is None
 
 
