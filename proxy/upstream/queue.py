@@ -59,11 +59,7 @@ class Queue:
         after `queue_timeout_s`.
         """
         if until is None and len(self.tickets) >= self._options.queue:
-            raise OverloadedError(
-                f"{self._busy(taken)} and {len(self.tickets)} requests wait; raise max_connections"
-                " or queue, or give the application more threads",
-                RETRY_AFTER,
-            )
+            raise OverloadedError(self._full(taken), RETRY_AFTER)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Granted] = loop.create_future()
         if until is None:
@@ -85,8 +81,14 @@ class Queue:
             if not future.done():
                 future.set_exception(OverloadedError(self._too_long(), RETRY_AFTER))
 
-    def _busy(self, taken: int) -> str:
-        return self.unreachable or f"upstream {self._group}: {taken} connections are busy"
+    def _full(self, taken: int) -> str:
+        waiting = len(self.tickets)
+        if self.unreachable:
+            return f"{self.unreachable}; {waiting} requests wait for it, as many as `queue` lets"
+        return (
+            f"upstream {self._group}: {taken} connections are busy and {waiting} requests wait;"
+            " raise max_connections or queue, or give the application more threads"
+        )
 
     def _too_long(self) -> str:
         waited = f"within {self._options.queue_timeout_s:g} s"

@@ -162,7 +162,7 @@ def test_so_many_wait_for_an_application_and_so_long(start: Start) -> None:
                 answers.append(time.monotonic() - began_at)
     # Three found the queue full, two waited in it for as long as they may.
     assert [after_s >= 2 for after_s in answers] == [False, False, False, True, True]
-    assert "and 2 requests wait; raise max_connections or queue" in running.log
+    assert "; 2 requests wait for it, as many as `queue` lets" in running.log
     assert "that did not change within 2 s" in running.log
     unready.unlink()
     assert running.ask("/pid").status == 200

@@ -284,7 +284,7 @@ async def test_the_queue_for_a_restart_is_bounded(tmp_path: Path) -> None:
         group = group_of(one, options=options)
         first = asyncio.ensure_future(get(group))
         await until(lambda: group.waiting == 1)
-        with pytest.raises(OverloadedError, match=r"cannot be reached.*and 1 requests wait"):
+        with pytest.raises(OverloadedError, match=r"cannot be reached.*; 1 requests wait for it"):
             await get(group)
         first.cancel()
         await asyncio.wait([first])
