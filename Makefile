@@ -1,5 +1,6 @@
 # make run    the server and its demo on http://127.0.0.1:8080 (--allow-root: also in a container)
-# make test   the whole test suite
+# make test   the whole test suite: the modules from source, the daemons compiled where that works
+# make wheel  a wheel for this Python and machine in dist/, the way of a request compiled
 # make check  format, lint, types and import contracts
 # make stress what a year brings, in half an hour: reloads, deaths, upgrades, mistakes under load
 # make bench  CPU per request beside nginx (needs wrk and nginx)
@@ -12,17 +13,25 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Before the sources on the path of the daemons that tests and benchmarks start.
+COMPILED  := $(VENV)/compiled
+AS_A_USER := PYTHONPATH=$(CURDIR)/$(COMPILED)
 
-.PHONY: run test stress check format bench bench-latency bench-flat bench-idle bench-compare lock wheel clean
+.PHONY: run test test-modules test-daemons stress check format bench bench-latency bench-flat bench-idle bench-compare lock wheel clean
 
 run: $(VENV)/.run
 	@exec $(BIN)/proxyd run --allow-root -c proxy.toml
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+test: test-modules test-daemons
 
-stress: $(VENV)/.dev
-	$(BIN)/python -m pytest --no-cov -m stress -o log_cli=true -o log_cli_level=INFO $(ARGS) tests/server/test_stress.py
+test-modules: $(VENV)/.dev
+	$(BIN)/python -m pytest --cov --cov-report=term --ignore=tests/server --ignore=tests/bench $(ARGS)
+
+test-daemons: $(COMPILED)/.done
+	$(AS_A_USER) $(BIN)/python -m pytest --no-cov tests/server tests/bench $(ARGS)
+
+stress: $(COMPILED)/.done
+	$(AS_A_USER) $(BIN)/python -m pytest --no-cov -m stress -o log_cli=true -o log_cli_level=INFO $(ARGS) tests/server/test_stress.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -34,23 +43,23 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev
-	$(BIN)/python -m bench --keep $(ARGS)
+bench: $(COMPILED)/.done
+	$(AS_A_USER) $(BIN)/python -m bench --keep $(ARGS)
 
-bench-latency: $(VENV)/.dev
-	$(BIN)/python -m bench.latency --keep $(ARGS)
+bench-latency: $(COMPILED)/.done
+	$(AS_A_USER) $(BIN)/python -m bench.latency --keep $(ARGS)
 
-bench-flat: $(VENV)/.dev
-	$(BIN)/python -m bench.flat --keep $(ARGS)
+bench-flat: $(COMPILED)/.done
+	$(AS_A_USER) $(BIN)/python -m bench.flat --keep $(ARGS)
 
-bench-idle: $(VENV)/.dev
-	$(BIN)/python -m bench.idle --keep $(ARGS)
+bench-idle: $(COMPILED)/.done
+	$(AS_A_USER) $(BIN)/python -m bench.idle --keep $(ARGS)
 
 bench-compare: $(VENV)/.dev
 	$(BIN)/python -m bench.compare $(ARGS)
 
 wheel: $(VENV)/.dev
-	$(PIP) wheel --no-deps --wheel-dir dist .
+	PROXYD_COMPILE=1 $(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 # Versions and hashes of every package; run after a change of dependencies.
 lock: $(VENV)/.run
@@ -71,6 +80,11 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	$(PIP) install --no-deps --editable .
 	@touch $@ $(VENV)/.run
+
+# Where there is no C compiler it is a copy of the sources, which does the same more slowly.
+$(COMPILED)/.done: $(shell find proxy -name '*.py') hatch_build.py pyproject.toml | $(VENV)/.dev
+	$(BIN)/python hatch_build.py $(COMPILED) || echo "proxyd runs from its sources."
+	@touch $@
 
 clean:
 	rm -rf $(VENV) var backend/var dist build .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -146,13 +146,21 @@ def schema() -> None:
     put(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
+def is_compiled() -> bool:
+    """Say whether the way of a request runs compiled (see `make wheel`)."""
+    from importlib import util
+
+    spec = util.find_spec("proxy.message")
+    return spec is not None and spec.origin is not None and not spec.origin.endswith(".py")
+
+
 @app.command()
 def version() -> None:
     """Print the versions of proxyd and of what it stands on."""
     import platform
     from importlib import metadata
 
-    put(f"proxyd {__version__}")
+    put(f"proxyd {__version__}, {'compiled' if is_compiled() else 'from its sources'}")
     put(f"Python {platform.python_version()}")
     for part in PARTS:
         put(f"{part} {metadata.version(part)}")

@@ -105,7 +105,7 @@ def test_reference_prints_the_table_of_the_readme() -> None:
 def test_version_names_proxyd_and_what_it_stands_on() -> None:
     result = proxyd("version")
     assert result.returncode == 0
-    assert result.stdout.splitlines()[0] == f"proxyd {__version__}"
+    assert result.stdout.splitlines()[0] == f"proxyd {__version__}, from its sources"
     assert [line.split()[0] for line in result.stdout.splitlines()] == [
         "proxyd",
         "Python",
@@ -116,7 +116,7 @@ def test_version_names_proxyd_and_what_it_stands_on() -> None:
 
 
 def test_version_is_the_same_in_this_process() -> None:
-    assert f"proxyd {__version__}\n" in CliRunner().invoke(app, ["version"]).output
+    assert f"proxyd {__version__}, " in CliRunner().invoke(app, ["version"]).output
 
 
 def test_version_does_not_wait_for_a_web_server() -> None:

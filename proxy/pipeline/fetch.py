@@ -347,7 +347,7 @@ class Fetch:
             self._ask_anew(stale)
             return
         late = self._cache.purged_since(chosen)
-        collapsed = None
+        collapsed: bool | None = None
         for waiting in list(self._waiting):
             if late and waiting.purge_seq != self._purge_seq:
                 self._let_go(waiting, self._again)

@@ -135,16 +135,13 @@ class Pool:
 
         Raises UpstreamError or UpstreamTimeoutError, and then the place is free again.
         """
-        opened = None
         try:
-            opened = await self._dial()
-        except (UpstreamError, UpstreamTimeoutError) as error:
-            self._refused(error)
+            return await self._dial()
+        except BaseException as error:  # who asks may have been cancelled
+            if isinstance(error, UpstreamError | UpstreamTimeoutError):
+                self._refused(error)
+            self.leave()
             raise
-        finally:
-            if opened is None:
-                self.leave()
-        return opened
 
     async def _dial(self) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
