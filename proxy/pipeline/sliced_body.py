@@ -33,6 +33,9 @@ class Slicing(Protocol):
     ) -> Asked:
         """Ask for one; `validated` wants to know of a stored one whether it still holds."""
 
+    def changed(self) -> None:
+        """Learn that what is stored is of several versions."""
+
 
 class SlicedBody:
     """All of it, of which slice `number` is here; it is used once, or closed."""
@@ -205,6 +208,7 @@ class SlicedSource:
         else:
             drop(answer)
             if self._is_validating:  # so it is the first one that is old, for the next client, too
+                self._slicing.changed()
                 self._slicing.ask(self._number, _let_go, validated=True)
                 self._break(UpstreamError("it has changed while its slices were fetched"))
             else:  # what is stored may be of another version

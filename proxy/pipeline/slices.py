@@ -11,11 +11,12 @@ no large object, since the upstream knows no ranges or one slice is all of it, i
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from proxy.cache.entry import Entry
-from proxy.errors import ClientGoneError
+from proxy.errors import ClientGoneError, PurgeError
 from proxy.message import FieldLine, Fields, Request, Response
 from proxy.pipeline.engine import run
 from proxy.pipeline.exchange import Exchange, Step, Wait
@@ -26,6 +27,7 @@ from proxy.pipeline.respond import respond
 from proxy.pipeline.serve import serve_as
 from proxy.pipeline.sliced_body import SlicedBody
 from proxy.rules import cache_status
+from proxy.rules.cache_key import key_url
 from proxy.rules.partial import first_slice, slice_range, slice_size
 
 if TYPE_CHECKING:
@@ -131,6 +133,14 @@ class Slicing:
         part.exchange.question = self._question(number, request)
         run(part.exchange, self._look)
         return part
+
+    def changed(self) -> None:
+        """Have every slice validated before it is used again, on whatever worker it is."""
+        cache = self._exchange.site.cache
+        if cache is None:
+            raise RuntimeError("slices without a cache")
+        with suppress(PurgeError):  # then the next client may be broken off as well
+            cache.purges.invalidate(key_url(self.question.key))
 
     def goes_past(self, number: int) -> bool:
         """Whether the answer to a slice could not be kept."""

@@ -22,7 +22,7 @@ from proxy.pipeline.lookup import look_again, lookup
 from proxy.pipeline.question import Question
 from proxy.pipeline.serve import serve
 from proxy.pipeline.site import Route
-from proxy.pipeline.slices import Part
+from proxy.pipeline.slices import Part, Slicing
 from proxy.pipeline.waiting import Waiting
 from proxy.rules.cache_rule import CacheRule
 from tests.cache.making import entry
@@ -134,6 +134,8 @@ async def test_a_slice_is_not_upgraded_and_is_given_up_once(client: Client) -> N
     with pytest.raises(RuntimeError):
         await part.tunnel(Response(101, []), transport, b"")
     assert transport.aborted
+    with pytest.raises(RuntimeError):
+        Slicing(one.exchange, question_of(one), lookup).changed()
     part.cancel()
     part.inform(103, [])
     part.exchange_done(part.exchange)

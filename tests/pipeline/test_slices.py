@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,31 @@ async def test_what_changes_in_the_middle_breaks_off(film: Film, client: Client)
     other.leave()
 
 
+@pytest.mark.parametrize("locked", [False, True])
+async def test_what_changes_in_the_middle_is_validated_by_who_comes_next(
+    film: Film, client: Client, tmp_path: Path, locked: bool
+) -> None:
+    """At once, and every slice; where that cannot be noted, the one that was old is asked for."""
+    cache_of(client).purges = purges = Purges(tmp_path)
+    before = purges.current()
+    await client.ask(asking(b"Range: bytes=0-9"))
+    film.content = CONTENT[::-1]
+    film.etag = b'"2"'
+    other = Purges(tmp_path)
+    with other._file.locked() if locked else nullcontext():
+        await client.ask(GET)
+    assert client.transport.is_closing()
+    assert (purges.current() > before) is not locked
+    next_one = another(client)
+    next_one.send(GET)
+    await until(lambda: len(client.wire.log.lines) == 3)
+    if not locked:
+        assert content_of(next_one.transport.take()) == film.content
+    next_one.leave()
+    other.close()
+    purges.close()
+
+
 @pytest.mark.parametrize("at", [0, 100])
 async def test_a_slice_that_breaks_off_breaks_off_the_answer(
     film: Film, client: Client, at: int
@@ -439,11 +465,15 @@ class Hand:
         self.asked: list[int] = []
         self.answered: object = None
         self.cancelled = False
+        self.changes = 0
 
     def ask(self, number: int, on_answer: object, *, validated: bool = False) -> "Hand":
         self.asked.append(number)
         self.answered = on_answer
         return self
+
+    def changed(self) -> None:
+        self.changes += 1
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -537,7 +567,7 @@ async def test_a_first_slice_of_another_version_is_asked_for_again_in_vain() -> 
     hand.give(slice_of(2))  # nor is it the one that was asked for
     hand.give(other)
     assert isinstance(taken.error, UpstreamError)
-    assert hand.asked == [1, 1, 0]
+    assert (hand.asked, hand.changes) == ([1, 1, 0], 1)
     hand.give(UpstreamError("nobody there"))
 
 
