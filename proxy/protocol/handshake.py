@@ -13,7 +13,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from proxy.pipeline.exchange import Peer
-from proxy.protocol.http1 import Http1
+from proxy.protocol.http1 import Http1, as_protocol
 
 if TYPE_CHECKING:
     from proxy.protocol.service import Service
@@ -119,7 +119,7 @@ class Handshake(asyncio.Protocol):
             connected: ssl.SSLObject = transport.get_extra_info("ssl_object")
             peer.certificate = self.identify(connected.getpeercert(binary_form=True))
         self.connection = connection = Http1(self.service, peer)
-        transport.set_protocol(connection)
+        transport.set_protocol(as_protocol(connection))
         connection.connection_made(transport)
         if self.service.draining:
             connection.await_last_head()

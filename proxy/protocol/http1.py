@@ -15,7 +15,7 @@ are in order by construction.
 import asyncio
 import re
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from proxy.errors import (
     BadRequestError,
@@ -51,8 +51,8 @@ IDLE_LINGER_S = 1.0
 TURNS = 32
 
 
-class Http1(asyncio.Protocol):
-    """One client connection."""
+class Http1:
+    """One client connection: an asyncio.Protocol but for the base, which compiled classes lack."""
 
     __slots__ = (
         "body",
@@ -437,3 +437,8 @@ class Http1(asyncio.Protocol):
     def abort(self) -> None:
         """End the connection whatever it is doing."""
         self.transport.abort()
+
+
+def as_protocol(connection: Http1) -> asyncio.Protocol:
+    """Return the connection as event loops take it, by its methods."""
+    return cast("asyncio.Protocol", connection)

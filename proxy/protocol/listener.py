@@ -17,7 +17,7 @@ from proxy.pipeline.entrance import OPEN, Entrance
 from proxy.pipeline.exchange import Peer
 from proxy.protocol.deadlines import NEVER
 from proxy.protocol.handshake import Handshake
-from proxy.protocol.http1 import IDLE_LINGER_S, Http1
+from proxy.protocol.http1 import IDLE_LINGER_S, Http1, as_protocol
 from proxy.protocol.peer import peer_of, plain
 from proxy.protocol.socket_file import KEEP_FILE
 from proxy.rules.proxy_protocol import Preface, parse
@@ -55,7 +55,7 @@ async def listen(
             return PrefaceReader(service, door)
         if door.contexts is not None or door.entrance is not OPEN:
             return Arrival(service, door)
-        return Http1(service)
+        return as_protocol(Http1(service))
 
     if sock.family == socket.AF_UNIX:
         return await loop.create_unix_server(accept, sock=sock, backlog=backlog, **KEEP_FILE)
@@ -71,7 +71,7 @@ def enter(
         Handshake(service, peer, door.contexts, ahead).begin(transport)
         return
     connection = Http1(service, peer)
-    transport.set_protocol(connection)
+    transport.set_protocol(as_protocol(connection))
     connection.connection_made(transport)
     if service.draining:
         connection.await_last_head()

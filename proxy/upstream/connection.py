@@ -91,7 +91,7 @@ class Owner(Protocol):
         """Forget a connection that is closed, or somebody else's."""
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection:
     """Serves one request at a time; goes back to its pool, or closes, by itself.
 
     A request is `begin`, one or more `send`, and waiting to be `answered`. The connection is the

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import ssl
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from proxy.errors import UpstreamError, UpstreamTimeoutError
 from proxy.upstream.address import Address, TcpAddress, UnixAddress
@@ -25,7 +25,8 @@ ADVICE = {
     errno.EADDRNOTAVAIL: "out of local ports, or a wrong address; check both",
 }
 
-ConnectionT = TypeVar("ConnectionT", bound=asyncio.BaseProtocol)
+# An asyncio protocol, but for the base, which compiled classes do not have.
+ConnectionT = TypeVar("ConnectionT")
 
 
 class Encryption(NamedTuple):
@@ -49,9 +50,12 @@ async def dial(
     """
     try:
         async with asyncio.timeout(timeout_s):
+            connection: ConnectionT
             if isinstance(address, UnixAddress):
-                return await _dial_unix(address, factory, encryption)
-            return await _dial_tcp(address, resolver, factory, timeout_s, encryption)
+                connection = await _dial_unix(address, factory, encryption)
+            else:
+                connection = await _dial_tcp(address, resolver, factory, timeout_s, encryption)
+            return connection
     except TimeoutError:
         raise UpstreamTimeoutError(
             f"{name} did not accept a connection within {timeout_s:g} s; check the address and the"
@@ -80,8 +84,8 @@ def reason(error: OSError) -> str:
 
 
 async def _dial_unix(
-    address: UnixAddress, factory: Callable[[], ConnectionT], encryption: Encryption | None
-) -> ConnectionT:
+    address: UnixAddress, factory: Callable[[], Any], encryption: Encryption | None
+) -> Any:
     loop = asyncio.get_running_loop()
     context, server_name = encryption or (None, None)
     while True:
@@ -98,10 +102,10 @@ async def _dial_unix(
 async def _dial_tcp(
     address: TcpAddress,
     resolver: Resolver,
-    factory: Callable[[], ConnectionT],
+    factory: Callable[[], Any],
     timeout_s: float,
     encryption: Encryption | None,
-) -> ConnectionT:
+) -> Any:
     """Try one address of the name after the other; each has its share of the time.
 
     Both event loops set TCP_NODELAY on what they connect.
