@@ -13,6 +13,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -127,16 +128,15 @@ class Copies:
 
 def _made(content: Content) -> Sealed | None:
     """Make a copy, in a thread; None when it cannot be made, which the next reader looks into."""
+    if sys.platform != "linux":
+        return None
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
     try:
-        copy = Sealed(os.memfd_create("proxyd-cache", _MEMFD_FLAGS), content.size_bytes)
+        copy = Sealed(os.memfd_create("proxyd-cache", flags), content.size_bytes)
         content.copy_to(copy.descriptor)
-        fcntl.fcntl(copy.descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        fcntl.fcntl(copy.descriptor, fcntl.F_ADD_SEALS, seals)
     except (StoredContentError, OSError) as error:
         log.info("content of the disk cache is not copied to memory: %s", error)
         return None
     return copy
-
-
-if CAN_SEAL:
-    _MEMFD_FLAGS: Final = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    _SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL

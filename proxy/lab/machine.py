@@ -1,6 +1,7 @@
 """What a report says of the machine and of the versions that it was measured with."""
 
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -11,13 +12,18 @@ from proxy.lab.model import Machine
 PACKAGES = ("proxyd", "uvloop", "httptools", "waitress", "werkzeug", "gevent", "gunicorn", "flask")
 
 
+def cpus() -> int:
+    """Return how many CPUs this process may use."""
+    if sys.platform == "linux":
+        return len(psutil.Process().cpu_affinity() or ())
+    return psutil.cpu_count() or 1
+
+
 def machine() -> Machine:
     """Describe this machine."""
     return Machine(
         cpu=cpu_name(),
-        cpus=len(psutil.Process().cpu_affinity() or ())
-        if hasattr(psutil.Process, "cpu_affinity")
-        else psutil.cpu_count() or 1,
+        cpus=cpus(),
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),

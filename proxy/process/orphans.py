@@ -6,6 +6,7 @@ zombie until that has asked for its exit code.
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
@@ -24,6 +25,8 @@ class Orphans:
         Ours lead sessions of their own. One that does and is not known has perhaps just been
         started: it is left alone until the next call.
         """
+        if sys.platform != "linux":
+            return
         with suppress(ChildProcessError):
             while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 pid = ended.si_pid
