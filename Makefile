@@ -1,6 +1,7 @@
 # make run    the server and its demo on http://127.0.0.1:8080 (--allow-root: also in a container)
-# make test   the whole test suite: the modules from source, the daemons compiled where that works
+# make test   the whole test suite
 # make wheel  a wheel for this Python and machine in dist/, the way of a request compiled
+# COMPILED=1  behind test-daemons, stress or bench: what is started is compiled, too
 # make check  format, lint, types and import contracts
 # make stress what a year brings, in half an hour: reloads, deaths, upgrades, mistakes under load
 # make bench  CPU per request beside nginx (needs wrk and nginx)
@@ -13,9 +14,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Before the sources on the path of the daemons that tests and benchmarks start.
-COMPILED  := $(VENV)/compiled
-AS_A_USER := PYTHONPATH=$(CURDIR)/$(COMPILED)
+# With COMPILED=1, before the sources on the path of what tests and benchmarks start.
+ifdef COMPILED
+STARTED := $(VENV)/compiled/.done
+PLACE   := PYTHONPATH=$(CURDIR)/$(VENV)/compiled
+else
+STARTED := $(VENV)/.dev
+PLACE   :=
+endif
 
 .PHONY: run test test-modules test-daemons stress check format bench bench-latency bench-flat bench-idle bench-compare lock wheel clean
 
@@ -27,11 +33,11 @@ test: test-modules test-daemons
 test-modules: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report=term --ignore=tests/server --ignore=tests/bench $(ARGS)
 
-test-daemons: $(COMPILED)/.done
-	$(AS_A_USER) $(BIN)/python -m pytest --no-cov tests/server tests/bench $(ARGS)
+test-daemons: $(STARTED)
+	$(PLACE) $(BIN)/python -m pytest --no-cov tests/server tests/bench $(ARGS)
 
-stress: $(COMPILED)/.done
-	$(AS_A_USER) $(BIN)/python -m pytest --no-cov -m stress -o log_cli=true -o log_cli_level=INFO $(ARGS) tests/server/test_stress.py
+stress: $(STARTED)
+	$(PLACE) $(BIN)/python -m pytest --no-cov -m stress -o log_cli=true -o log_cli_level=INFO $(ARGS) tests/server/test_stress.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -44,17 +50,17 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(COMPILED)/.done
-	$(AS_A_USER) $(BIN)/python -m bench --keep $(ARGS)
+bench: $(STARTED)
+	$(PLACE) $(BIN)/python -m bench --keep $(ARGS)
 
-bench-latency: $(COMPILED)/.done
-	$(AS_A_USER) $(BIN)/python -m bench.latency --keep $(ARGS)
+bench-latency: $(STARTED)
+	$(PLACE) $(BIN)/python -m bench.latency --keep $(ARGS)
 
-bench-flat: $(COMPILED)/.done
-	$(AS_A_USER) $(BIN)/python -m bench.flat --keep $(ARGS)
+bench-flat: $(STARTED)
+	$(PLACE) $(BIN)/python -m bench.flat --keep $(ARGS)
 
-bench-idle: $(COMPILED)/.done
-	$(AS_A_USER) $(BIN)/python -m bench.idle --keep $(ARGS)
+bench-idle: $(STARTED)
+	$(PLACE) $(BIN)/python -m bench.idle --keep $(ARGS)
 
 bench-compare: $(VENV)/.dev
 	$(BIN)/python -m bench.compare $(ARGS)
@@ -82,9 +88,8 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --no-deps --editable .
 	@touch $@ $(VENV)/.run
 
-# Where there is no C compiler it is a copy of the sources, which does the same more slowly.
-$(COMPILED)/.done: $(shell find proxy -name '*.py') hatch_build.py pyproject.toml | $(VENV)/.dev
-	$(BIN)/python hatch_build.py $(COMPILED) || echo "proxyd runs from its sources."
+$(VENV)/compiled/.done: $(shell find proxy -name '*.py') hatch_build.py pyproject.toml | $(VENV)/.dev
+	$(BIN)/python hatch_build.py $(VENV)/compiled
 	@touch $@
 
 clean:

@@ -204,3 +204,9 @@ class PurgeError(ProxydError):
 
 class LabError(ProxydError):
     """`proxyd lab` cannot measure, or has measured something that is not so; says what to do."""
+
+
+class OnlyIfCachedError(HttpError):
+    """The client wants a stored answer or none. RFC 9111 §5.2.1.7."""
+
+    status = 504

@@ -4,7 +4,7 @@ from proxy.cache.entry import Entry
 from proxy.cache.memory import Variants
 from proxy.cache.store import Later
 from proxy.cache.tiered import Tiered
-from proxy.errors import HttpError
+from proxy.errors import OnlyIfCachedError
 from proxy.message import Request
 from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.fail import error_response
@@ -19,12 +19,6 @@ from proxy.pipeline.slices import sliced
 from proxy.rules import cache_status
 from proxy.rules.cache_control import NOTHING_ASKED
 from proxy.rules.reuse import Verdict, judge
-
-
-class OnlyIfCachedError(HttpError):
-    """The client wants a stored answer or none. RFC 9111 §5.2.1.7."""
-
-    status = 504
 
 
 def lookup(exchange: Exchange) -> Step | Wait | None:

@@ -135,7 +135,7 @@ def _stale_as_asked(entry: View, asked: RequestDirectives, now: float) -> Decisi
     if now - entry.fresh_until > asked.max_stale:
         return _TOO_STALE
     decision = _stale(entry, now)
-    return _STALE_HIT if decision is _STALE else decision
+    return _STALE_HIT if decision == _STALE else decision
 
 
 def may_serve_on_error(entry: View, asked: RequestDirectives, now: float) -> tuple[bool, Reason]:
