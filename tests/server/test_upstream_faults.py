@@ -8,7 +8,6 @@ from contextlib import suppress
 
 import pytest
 
-from tests.process.running import wait_for
 from tests.server.daemon import Daemon
 from tests.server.upstream import Upstream
 from tests.server.wire import Wire
