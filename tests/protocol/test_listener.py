@@ -12,6 +12,7 @@ import pytest
 from proxy.message import Response
 from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.respond import respond
+from proxy.protocol.http1 import Http1
 from proxy.protocol.limits import ClientLimits
 from proxy.protocol.listener import Door, PrefaceReader, listen
 from proxy.rules.forwarding import TrustedNetworks
@@ -50,7 +51,7 @@ class Reading:
     def says(self, *pieces: bytes) -> bytes:
         for piece in pieces:
             protocol = self.transport.protocol or self.reader
-            assert isinstance(protocol, asyncio.Protocol)
+            assert isinstance(protocol, PrefaceReader | Http1)
             protocol.data_received(piece)
         return self.transport.take()
 
@@ -181,7 +182,7 @@ async def test_a_request_behind_a_preface_is_answered_while_the_worker_drains() 
     assert content(out) == b"198.51.100.7 5000 192.0.2.80 443 False"
     assert b"Connection: close" in out
     protocol = reading.transport.protocol
-    assert isinstance(protocol, asyncio.Protocol)
+    assert isinstance(protocol, PrefaceReader | Http1)
     protocol.connection_lost(None)
     assert await draining
 
