@@ -25,6 +25,7 @@ from proxy.cache.sealed import Copies
 from proxy.cache.sealed_source import SealedSource
 from proxy.errors import StoredContentError
 from proxy.message import Consumer
+from proxy.paced import PacedSource
 from proxy.page_cache import NOT_IN_CACHE, NOWAIT
 from proxy.rules.ranges import Span
 
@@ -233,35 +234,16 @@ def read_into(descriptor: int, data: memoryview, offset: int, flags: int) -> int
     return done
 
 
-class DiskSource:
+class DiskSource(PacedSource):
     """A `Source` of pieces in order: bytes as they are, and spans of the content."""
 
-    __slots__ = (
-        "_ahead",
-        "_body",
-        "_cancelled",
-        "_consumer",
-        "_descriptor",
-        "_loop",
-        "_paused",
-        "_pieces",
-        "_reading",
-        "_scheduled",
-        "length",
-        "seen",
-    )
+    __slots__ = ("_ahead", "_body", "_cancelled", "_descriptor", "seen")
 
     def __init__(self, body: DiskBody, descriptor: int, pieces: Sequence[bytes | Span]) -> None:
-        self.length: int | None = sum(map(_size, pieces))
+        super().__init__(pieces)
         self._body = body
         self._descriptor = descriptor
-        self._pieces = [piece for piece in reversed(pieces) if _size(piece)]
-        self._consumer: Consumer | None = None
         self._ahead = b""  # the first chunk, which was looked at before the head went out
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._paused = False
-        self._reading = False
-        self._scheduled = False
         self._cancelled = False
         self.seen = True
 
@@ -307,27 +289,10 @@ class DiskSource:
         if self._cancelled:
             self._close()
 
-    def start(self, consumer: Consumer) -> None:
-        """Begin to push; the first chunk comes before this returns when it is in the page cache."""
-        self._consumer = consumer
-        self._loop = asyncio.get_running_loop()
-        self._push()
-
-    def pause(self) -> None:
-        """Push nothing until `resume`; a chunk that a thread reads may still come."""
-        self._paused = True
-
-    def resume(self) -> None:
-        """Go on after `pause`."""
-        self._paused = False
-        self._schedule()
-
     def cancel(self) -> None:
         """Give up; the file is closed when no thread reads it any more."""
-        self._consumer = None
         self._cancelled = True
-        if not self._reading:
-            self._close()
+        super().cancel()
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -337,34 +302,12 @@ class DiskSource:
     def __del__(self) -> None:
         self._close()
 
-    def _schedule(self) -> None:
-        """Push the next chunk in another turn, so that one fast client does not hold the loop."""
-        if self._loop is not None and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._take_turn)
-
-    def _take_turn(self) -> None:
-        self._scheduled = False
-        self._push()
-
-    def _push(self) -> None:
-        """Hand over one chunk, or start to read it."""
-        consumer = self._consumer
-        if consumer is None or self._paused or self._reading:
-            return
-        if not self._pieces:
-            self._end(consumer)
-            return
-        piece = self._pieces[-1]
-        if isinstance(piece, bytes):
-            self._pieces.pop()
-            self._feed(consumer, piece)
-            return
-        if (NOWAIT or self._ahead) and self._push_cached(consumer, piece):
+    def _push_span(self, consumer: Consumer, span: Span) -> None:
+        if (NOWAIT or self._ahead) and self._push_cached(consumer, span):
             return
         self._reading = True
-        future = self._body.read_in_thread(self._descriptor, piece)
-        future.add_done_callback(partial(self._on_read, piece))
+        future = self._body.read_in_thread(self._descriptor, span)
+        future.add_done_callback(partial(self._on_read, span))
 
     def _push_cached(self, consumer: Consumer, span: Span) -> bool:
         """Hand over a chunk from the page cache; False when a thread has to see to it."""
@@ -388,32 +331,9 @@ class DiskSource:
         elif isinstance(result, bytes):
             self._take(consumer, span, result)
         else:
-            self._consumer = None
-            self._close()
-            consumer.abort(result[0])
+            self._break(consumer, result[0])
 
     def _take(self, consumer: Consumer, span: Span, data: bytes) -> None:
         """Count `data` off its span, and hand it over."""
-        start = span.first + len(data)
-        if start < span.stop:
-            self._pieces[-1] = Span(start, span.stop)
-        else:
-            self._pieces.pop()
+        self._count(span, len(data))
         self._feed(consumer, data)
-
-    def _feed(self, consumer: Consumer, data: bytes) -> None:
-        consumer.feed(data)
-        if self._pieces:
-            if not self._paused:
-                self._schedule()
-        elif self._consumer is consumer:
-            self._end(consumer)
-
-    def _end(self, consumer: Consumer) -> None:
-        self._consumer = None
-        self._close()
-        consumer.finish(None)
-
-
-def _size(piece: bytes | Span) -> int:
-    return len(piece) if isinstance(piece, bytes) else piece.stop - piece.first

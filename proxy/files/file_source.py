@@ -19,6 +19,7 @@ from proxy import page_cache
 from proxy.errors import FileChangedError
 from proxy.files.safe_open import OpenFile
 from proxy.message import NO_FILES, Consumer
+from proxy.paced import PacedSource
 from proxy.page_cache import LEAST_SEND_BYTES, NOT_IN_CACHE, NOWAIT, SEND_BYTES
 from proxy.rules.ranges import Span
 
@@ -37,91 +38,38 @@ class Landing(threading.local):
 _landing = Landing()
 
 
-class FileSource:
+class FileSource(PacedSource):
     """A `Source` of pieces in order: bytes as they are, and spans of `file`, which it closes."""
 
-    __slots__ = (
-        "_consumer",
-        "_file",
-        "_loop",
-        "_nowait",
-        "_paused",
-        "_pieces",
-        "_reading",
-        "_scheduled",
-        "_send_file",
-        "length",
-    )
+    __slots__ = ("_file", "_nowait", "_send_file")
 
     def __init__(self, file: OpenFile, pieces: Sequence[bytes | Span]) -> None:
-        self.length: int | None = sum(map(_size, pieces))
+        super().__init__(pieces)
         self._file = file
-        self._pieces = [piece for piece in reversed(pieces) if _size(piece)]
-        self._consumer: Consumer | None = None
         self._send_file: Callable[[int, int, int], int] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._paused = False
-        self._reading = False
-        self._scheduled = False
         self._nowait = bool(NOWAIT)
 
     def start(self, consumer: Consumer) -> None:
         """Begin to push; the first chunk comes before this returns when it is in the page cache."""
-        self._consumer = consumer
         self._send_file = getattr(consumer, "send_file", None) if self._nowait else None
-        self._loop = asyncio.get_running_loop()
-        self._push()
+        super().start(consumer)
 
-    def pause(self) -> None:
-        """Push nothing until `resume`; a chunk that a thread reads may still come."""
-        self._paused = True
+    def _close(self) -> None:
+        self._file.close()
 
-    def resume(self) -> None:
-        """Go on after `pause`."""
-        self._paused = False
-        self._schedule()
-
-    def cancel(self) -> None:
-        """Give up; the file is closed when no thread reads it any more."""
-        self._consumer = None
-        if not self._reading:
-            self._file.close()
-
-    def _schedule(self) -> None:
-        """Push the next chunk in another turn, so that one fast client does not hold the loop."""
-        if self._loop is not None and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._take_turn)
-
-    def _take_turn(self) -> None:
-        self._scheduled = False
-        self._push()
-
-    def _push(self) -> None:
-        """Hand over one chunk, or start to read it."""
-        consumer = self._consumer
-        if consumer is None or self._paused or self._reading:
+    def _push_span(self, consumer: Consumer, span: Span) -> None:
+        if self._send_file is not None and self._send(consumer, span, self._send_file):
             return
-        if not self._pieces:
-            self._end(consumer)
-            return
-        piece = self._pieces[-1]
-        if isinstance(piece, bytes):
-            self._pieces.pop()
-            self._feed(consumer, piece)
-            return
-        if self._send_file is not None and self._send(consumer, piece, self._send_file):
-            return
-        wanted = min(CHUNK_BYTES, piece.stop - piece.first)
-        data = self._read_cached(wanted, piece.first) if self._nowait else b""
+        wanted = min(CHUNK_BYTES, span.stop - span.first)
+        data = self._read_cached(wanted, span.first) if self._nowait else b""
         if data:
-            self._take(consumer, piece, data)
+            self._take(consumer, span, data)
         else:
             self._reading = True
             future = asyncio.get_running_loop().run_in_executor(
-                None, _read, self._file.descriptor, wanted, piece.first
+                None, _read, self._file.descriptor, wanted, span.first
             )
-            future.add_done_callback(partial(self._on_read, piece))
+            future.add_done_callback(partial(self._on_read, span))
 
     def _send(
         self, consumer: Consumer, span: Span, send_file: Callable[[int, int, int], int]
@@ -132,7 +80,7 @@ class FileSource:
         if count < LEAST_SEND_BYTES or not page_cache.holds(descriptor, span.first, count):
             return False
         if not self._file.unchanged():
-            self._break(consumer, "a file changed while it was sent")
+            self._break(consumer, FileChangedError("a file changed while it was sent"))
             return True
         sent = send_file(descriptor, span.first, count)
         if sent > 0:
@@ -142,7 +90,7 @@ class FileSource:
             self._send_file = None
             return False
         elif not self._paused:
-            self._break(consumer, "a file became shorter while it was sent")
+            self._break(consumer, FileChangedError("a file became shorter while it was sent"))
         return True
 
     def _read_cached(self, wanted: int, offset: int) -> bytes:
@@ -160,57 +108,24 @@ class FileSource:
         self._reading = False
         consumer = self._consumer
         if consumer is None:
-            self._file.close()
+            self._close()
             return
         data = future.result()
         if isinstance(data, OSError):
-            self._break(consumer, f"a file could not be read: {data.strerror}")
+            self._break(consumer, FileChangedError(f"a file could not be read: {data.strerror}"))
         else:
             self._take(consumer, span, data)
 
     def _take(self, consumer: Consumer, span: Span, data: bytes) -> None:
         """Check that `data` belongs to the file as it was, and count it off its span."""
         if not data:
-            self._break(consumer, "a file became shorter while it was sent")
+            self._break(consumer, FileChangedError("a file became shorter while it was sent"))
             return
         if not self._file.unchanged():
-            self._break(consumer, "a file changed while it was sent")
+            self._break(consumer, FileChangedError("a file changed while it was sent"))
             return
         self._count(span, len(data))
         self._feed(consumer, data)
-
-    def _count(self, span: Span, size_bytes: int) -> None:
-        """Count what went out, or is about to, off its span."""
-        start = span.first + size_bytes
-        if start < span.stop:
-            self._pieces[-1] = Span(start, span.stop)
-        else:
-            self._pieces.pop()
-
-    def _feed(self, consumer: Consumer, data: bytes) -> None:
-        consumer.feed(data)
-        self._go_on(consumer)
-
-    def _go_on(self, consumer: Consumer) -> None:
-        if self._pieces:
-            if not self._paused:
-                self._schedule()
-        elif self._consumer is consumer:
-            self._end(consumer)
-
-    def _end(self, consumer: Consumer) -> None:
-        self._consumer = None
-        self._file.close()
-        consumer.finish(None)
-
-    def _break(self, consumer: Consumer, reason: str) -> None:
-        self._consumer = None
-        self._file.close()
-        consumer.abort(FileChangedError(reason))
-
-
-def _size(piece: bytes | Span) -> int:
-    return len(piece) if isinstance(piece, bytes) else piece.stop - piece.first
 
 
 def _read(descriptor: int, wanted: int, offset: int) -> bytes | OSError:
