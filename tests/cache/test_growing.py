@@ -97,6 +97,22 @@ def reading(body: Growing, span: Span | None = None) -> tuple[Source, Taken]:
     return reader, taken
 
 
+def with_one_behind() -> tuple[Growing, Disk, Source, Taken]:
+    """Return a body that has come whole, and one who has not read it: only the disk has all."""
+    source, disk = Pushed(13), Disk()
+    body = on_disk(source, Kept(), disk)
+    slow, behind = reading(body)
+    _, quick = reading(body)
+    body.start()
+    slow.pause()
+    source.to.feed(b"abcdefgh")
+    disk.written_bytes = 8
+    source.to.feed(b"ijklm")
+    source.to.finish(None)
+    assert quick.finished
+    return body, disk, slow, behind
+
+
 def test_who_comes_later_gets_all_of_it() -> None:
     source, kept = Pushed(6), Kept()
     body = growing(source, kept)
@@ -611,17 +627,7 @@ async def test_who_needs_the_disk_while_it_is_named_waits_for_that() -> None:
 
 
 async def test_what_cannot_be_named_stays_for_who_still_reads_from_it() -> None:
-    source, disk = Pushed(13), Disk()
-    body = on_disk(source, Kept(), disk)
-    slow, behind = reading(body)
-    _, quick = reading(body)
-    body.start()
-    slow.pause()
-    source.to.feed(b"abcdefgh")
-    disk.written_bytes = 8
-    source.to.feed(b"ijklm")
-    source.to.finish(None)
-    assert quick.finished
+    body, disk, slow, behind = with_one_behind()
     disk.fails = True
     assert await body.commit() is None
     assert not disk.abandoned
@@ -633,17 +639,7 @@ async def test_what_cannot_be_named_stays_for_who_still_reads_from_it() -> None:
 
 
 async def test_the_disk_is_not_let_go_while_somebody_reads_from_it() -> None:
-    source, disk = Pushed(13), Disk()
-    body = on_disk(source, Kept(), disk)
-    slow, behind = reading(body)
-    _, quick = reading(body)
-    body.start()
-    slow.pause()
-    source.to.feed(b"abcdefgh")
-    disk.written_bytes = 8
-    source.to.feed(b"ijklm")
-    source.to.finish(None)
-    assert quick.finished
+    body, disk, slow, behind = with_one_behind()
     await body.commit()
     assert not disk.released
     slow.resume()
