@@ -43,6 +43,7 @@ class HttpError(ProxydError):
 
     `close` says that the connection cannot be trusted or used after it. `fields` are added to the
     answer (Allow, Retry-After …). `hint` is what the client is told in place of the usual sentence.
+    `is_logged` once the log has it: an upstream's failure may be that of many requests.
     """
 
     status = 500
@@ -52,6 +53,7 @@ class HttpError(ProxydError):
     def __init__(self, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(reason)
         self.fields = fields
+        self.is_logged = False
 
 
 class BadRequestError(HttpError):

@@ -47,6 +47,23 @@ HINTS = {
 def fail(exchange: Exchange) -> Step:
     """Turn `exchange.failure` into an answer. The client never learns the reason."""
     error = exchange.failure or HttpError("no reason given")
+    if not error.is_logged:
+        error.is_logged = True
+        tell(exchange, error)
+    if exchange.sink.began:
+        return finish
+    exchange.response = response = error_response(error, exchange.request.fields.get(b"accept"))
+    if exchange.route is not None and exchange.route.headers:
+        # What the page says of itself stays: it is not the file or answer that they are meant for.
+        own = {name.lower() for name, _ in response.fields}
+        response.fields += [line for line in exchange.route.headers if line[0].lower() not in own]
+    if error.close:
+        exchange.sink.closing = True
+    return respond
+
+
+def tell(exchange: Exchange, error: HttpError) -> None:
+    """Write the reason to the log."""
     request = exchange.request
     level = logging.ERROR if error.status >= 500 else logging.INFO
     upstream = f", upstream {exchange.upstream_name}" if exchange.upstream_name else ""
@@ -60,16 +77,6 @@ def fail(exchange: Exchange) -> Step:
         request.target.decode("ascii", "backslashreplace") or "-",
         upstream,
     )
-    if exchange.sink.began:
-        return finish
-    exchange.response = response = error_response(error, request.fields.get(b"accept"))
-    if exchange.route is not None and exchange.route.headers:
-        # What the page says of itself stays: it is not the file or answer that they are meant for.
-        own = {name.lower() for name, _ in response.fields}
-        response.fields += [line for line in exchange.route.headers if line[0].lower() not in own]
-    if error.close:
-        exchange.sink.closing = True
-    return respond
 
 
 def error_response(error: HttpError, accept: bytes | None) -> Response:

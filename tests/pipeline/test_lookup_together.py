@@ -403,6 +403,29 @@ async def test_an_answer_of_one_client_that_has_left_goes_to_nobody_else(
     await until(lambda: client.group.connections <= 1)
 
 
+async def test_one_failure_of_the_upstream_is_one_line_in_the_log(
+    server: Server, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(
+        server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await server.take(reader)
+        await server.go_on.wait()
+        writer.write(b"nonsense\r\n\r\n")
+
+    server.script = script
+    others = [another(client) for _ in range(3)]
+    for one in (client, *others):
+        one.send(GET)
+    await until(lambda: server.heads)
+    server.go_on.set()
+    await until(lambda: len(client.wire.log.lines) == 4)
+    assert {status for _, status in client.wire.log.lines} == {502}
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    for other in others:
+        other.leave()
+
+
 async def test_a_failure_in_the_middle_leaves_nobody_waiting(
     server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
