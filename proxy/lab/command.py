@@ -1,16 +1,14 @@
 """`proxyd lab`: asks what is to be measured, shows how far it is, and writes the report."""
 
 import importlib.util
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from proxy.errors import LabError
+from proxy.lab.interrupts import ends_orderly
 
 if TYPE_CHECKING:
     from proxy.lab.model import Report
@@ -65,8 +63,8 @@ def lab(  # noqa: PLR0913, PLR0917 - typer makes an option of each
     for file in (json_file, html_file):
         check_writable(file)
     console = Console()
-    with ends_orderly():
-        report = with_progress(plan)
+    with ends_orderly() as check:
+        report = with_progress(plan, check)
     print_report(report, console)
     write(json_file, to_json(report))
     write(html_file, render_html(report).encode())
@@ -117,8 +115,8 @@ def demo() -> str:
     return DEMO if there else ""
 
 
-def with_progress(plan: "Plan") -> "Report":
-    """Run the plan under a bar that says what is being done."""
+def with_progress(plan: "Plan", check: Callable[[], None]) -> "Report":
+    """Run the plan under a bar that says what is being done; `check` is called before each step."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -134,24 +132,10 @@ def with_progress(plan: "Plan") -> "Report":
         task = progress.add_task("", total=plan.steps())
 
         def advance(text: str, done: int) -> None:
+            check()
             progress.update(task, description=text, completed=done)
 
         return measure(plan, advance)
-
-
-@contextmanager
-def ends_orderly() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the lab as Ctrl-C does: with every stack taken down."""
-
-    def end(number: int, _: object) -> NoReturn:
-        sys.exit(128 + number)
-
-    kept = [(number, signal.signal(number, end)) for number in (signal.SIGTERM, signal.SIGHUP)]
-    try:
-        yield
-    finally:
-        for number, before in kept:
-            signal.signal(number, before)
 
 
 def check_writable(file: Path) -> None:

@@ -20,6 +20,7 @@ import psutil
 
 from proxy.errors import LabError
 from proxy.lab import usage
+from proxy.lab.interrupts import uninterrupted
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 30.0
@@ -127,19 +128,6 @@ class Services:
                 os.killpg(root, signal.SIGKILL)
         for started in self._started.values():
             started.wait()
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C off until the end of this: it must neither leave processes over nor be lost."""
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
 
 
 @contextmanager

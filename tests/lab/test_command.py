@@ -1,6 +1,5 @@
 """What `proxyd lab` refuses before it measures anything, and what it shows."""
 
-import signal
 from io import StringIO
 from pathlib import Path
 
@@ -61,14 +60,6 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         command.check_writable(tmp_path / "none" / "report.json")
     with pytest.raises(LabError, match="Is a directory"):
         command.write(tmp_path, b"")
-
-
-def test_a_signal_ends_the_lab_as_ctrl_c_does() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended, command.ends_orderly():
-        signal.raise_signal(signal.SIGTERM)
-    assert ended.value.code == 128 + signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_table_has_medians_verdicts_and_reasons() -> None:
