@@ -19,11 +19,12 @@ from proxy.rules.heads import IMPOSSIBLE, parse_fields
 EXTENSION_BYTES = 16 * 1024
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
+_TEXT = rb"[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]*+"
+_QUOTED = rb'"%b(?:\\[\t \x21-\x7e\x80-\xff]%b)*"' % (_TEXT, _TEXT)
 _BWS = rb"[ \t]*+"
 _EXTENSION = rb"%b;%b%b(?:%b=%b(?:%b|%b))?" % (_BWS, _BWS, _TOKEN, _BWS, _BWS, _TOKEN, _QUOTED)
 # 16 digits are 64 bits.
-_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:%b)*+\r\n" % _EXTENSION)
+_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:%b)*\r\n" % _EXTENSION)
 _PLAIN_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
 _LINE_BEGIN = re.compile(rb"[0-9A-Fa-f]{1,16}(?:[\t ;\r]|\Z)")
 

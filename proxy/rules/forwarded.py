@@ -11,14 +11,15 @@ from ipaddress import IPv4Address, IPv6Address
 # Hops, and commas in quoted strings, that are looked at. Chains in use have fewer than ten.
 MAX_STEPS = 32
 
+_TEXT = rb"[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]*+"
 _PAIR = (
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++)="
-    rb"(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]++)"
-    rb'|"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+)")'
-)
+    rb"([!#$%%&'*+\-.^_`|~0-9A-Za-z]++)="
+    rb"(?:([!#$%%&'*+\-.^_`|~0-9A-Za-z]++)"
+    rb'|"(%b(?:\\[\t \x21-\x7e\x80-\xff]%b)*)")'
+) % (_TEXT, _TEXT)
 _PAIRS = re.compile(_PAIR)
 # The white space is not in the grammar of §4; it is often written and changes nothing.
-_ELEMENT = re.compile(rb"(?:%b)?(?:[\t ]*+;[\t ]*+(?:%b)?)*+" % (_PAIR, _PAIR))
+_ELEMENT = re.compile(rb"(?:%b)?(?:[\t ]*+;[\t ]*+(?:%b)?)*" % (_PAIR, _PAIR))
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 # §6, and the bare IPv6 address of X-Forwarded-For. A port may be there, and be obfuscated.
 _NODE = re.compile(
