@@ -8,6 +8,7 @@ import msgspec
 
 from proxy.config.cache import CacheConditions, CacheKey, CacheRules, RouteCache
 from proxy.rules.cache_rule import (
+    NO_CONDITIONS,
     CacheRule,
     Conditions,
     FieldTest,
@@ -135,14 +136,15 @@ def key_rule(given: CacheKey) -> KeyRule:
 
 
 def conditions(given: CacheConditions) -> Conditions:
-    """Return the conditions on requests."""
-    return Conditions(
+    """Return the conditions on requests; where there are none, those that cost no request much."""
+    made = Conditions(
         cookies=compile_pairs(encoded(given.cookies)) if given.cookies else None,
         headers=tuple(field_test(text) for text in given.headers),
         query=compile_pairs(encoded(given.query)) if given.query else None,
         paths=paths(given.paths) if given.paths else None,
         methods=frozenset(encoded(given.methods)),
     )
+    return NO_CONDITIONS if made == NO_CONDITIONS else made
 
 
 def field_test(text: str) -> FieldTest:

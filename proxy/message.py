@@ -16,14 +16,16 @@ class Fields:
 
     Treat as immutable: an index by lower-case name is built once. `get` returns the value of a
     lower-case name, several lines combined by RFC 9110 §5.3, or None. `written` belongs to the
-    forward step, which keeps there what it wrote of them for an upstream.
+    forward step, which keeps there what it wrote of them for an upstream; `asked` to the lookup
+    step, which keeps there what they ask of a cache.
     """
 
-    __slots__ = ("_index", "get", "lines", "written")
+    __slots__ = ("_index", "asked", "get", "lines", "written")
 
     def __init__(self, lines: Iterable[FieldLine] = ()) -> None:
         self.lines: list[FieldLine] = list(lines)
         self.written: object = None
+        self.asked: object = None
         index = {name.lower(): value for name, value in self.lines}
         if len(index) < len(self.lines):
             index = combined(self.lines)
@@ -209,13 +211,30 @@ class Request:
         self.body: RequestBody | None = None
 
 
-class WireHead:
-    """What a wire protocol has made of a response's head; see `Response`."""
+class SteadyHead:
+    """What the heads of several responses begin with: the same status and length, and `lines`.
 
-    __slots__ = ("encoded",)
+    `encoded` belongs to the wire protocol.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("encoded", "lines")
+
+    def __init__(self, lines: list[FieldLine]) -> None:
+        self.lines = lines
         self.encoded: bytes | None = None
+
+
+class WireHead:
+    """What a wire protocol has made of a response's head; see `Response`.
+
+    With a `steady` head, the response's fields begin with the lines of that.
+    """
+
+    __slots__ = ("encoded", "steady")
+
+    def __init__(self, steady: SteadyHead | None = None) -> None:
+        self.encoded: bytes | None = None
+        self.steady = steady
 
 
 class Response:

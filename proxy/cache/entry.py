@@ -34,10 +34,10 @@ class StoredBody(Protocol):
 
 
 _OF_ENTRY: tuple[str, ...] = (
+    "_cost_bytes",
     "body",
     "born_at",
     "complete",
-    "cost_bytes",
     "etag",
     "fields",
     "fresh_until",
@@ -55,8 +55,8 @@ _OF_ENTRY: tuple[str, ...] = (
     "request_at",
     "response",
     "response_at",
-    "response_route",
     "response_second",
+    "shown",
     "sie_until",
     "size_bytes",
     "status",
@@ -75,11 +75,11 @@ class Entry:
 
     `key` names the resource; `variant` is what the request's fields named in `vary` (lower-case,
     sorted) came to, both empty without Vary. `fields` are those that are stored (RFC 9111 §3.1).
-    `size_bytes` is the length of the content, `cost_bytes` what the entry takes in memory, all in.
+    `size_bytes` is the length of the content.
     `purge_seq` is the newest purge that the entry has been compared with. `ranges` are the parts
     that are here when `complete` is False. `touch_at` belongs to the memory store: from then on a
-    use is worth telling it. `response`, `not_modified`, `response_second` and `response_route`
-    belong to the lookup step.
+    use is worth telling it. `response`, `not_modified`, `response_second` and `shown` belong to
+    the lookup step.
     """
 
     __slots__ = _OF_ENTRY
@@ -137,9 +137,9 @@ class Entry:
         self.hits = 0
         self.touch_at = 0.0
         self.response: Response | None = None
+        self.shown: object = None
         self.not_modified: Response | None = None
         self.response_second = 0
-        self.response_route: object = None
         self.set_fields(fields)
 
     def set_fields(self, fields: Fields) -> None:
@@ -147,14 +147,24 @@ class Entry:
         self.fields = fields
         self.etag: bytes | None = fields.get(b"etag")
         self.last_modified: bytes | None = fields.get(b"last-modified")
-        self.cost_bytes = cost_of(self)
+        self._cost_bytes = 0
         self.response = None
+        self.shown = None
 
     def set_content(self, content: bytes) -> None:
         """Take all of the content, which was not here yet."""
         self.body = content
-        self.cost_bytes += len(content) - self.size_bytes
+        self._cost_bytes = 0
         self.size_bytes = len(content)
+        self.response = None
+        self.shown = None
+
+    @property
+    def cost_bytes(self) -> int:
+        """Return what it takes in memory, all in; counted for the first who asks."""
+        if not self._cost_bytes:
+            self._cost_bytes = cost_of(self)
+        return self._cost_bytes
 
     def copied(self) -> "Entry":
         """Return another one that is the same; `copy.copy` knows no compiled classes."""

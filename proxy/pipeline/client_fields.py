@@ -28,17 +28,28 @@ def client_fields(
     worker, who asks for a client of its own (`inner`), gets all as it came: it decides by that what
     to store, and puts the route's own fields to it itself.
     """
-    names: frozenset[bytes] = frozenset() if inner else route.header_names
-    if member:
-        existing = b", ".join([value for name, value in lines if name.lower() == b"cache-status"])
-        names |= _OURS if age is None else _OURS_AND_AGE
-        if route.cache is not None and not route.cache.pass_tags and not inner:
-            names |= TAG_FIELDS
-    lines = [line for line in lines if line[0].lower() not in names] if names else list(lines)
-    if not inner:
-        lines += route.headers
-    if member:
-        if age is not None:
-            lines.append((b"Age", b"%d" % age))
-        lines.append((b"Cache-Status", cache_status.appended(existing, member)))
+    if not member:
+        names = frozenset() if inner else route.header_names
+        lines = [line for line in lines if line[0].lower() not in names] if names else list(lines)
+        return lines if inner else [*lines, *route.headers]
+    lines, others = steady_fields(route, lines, is_stored=age is not None, inner=inner)
+    if age is not None:
+        lines.append((b"Age", b"%d" % age))
+    lines.append((b"Cache-Status", cache_status.appended(others, member)))
     return lines
+
+
+def steady_fields(
+    route: "Route", lines: list[FieldLine], *, is_stored: bool, inner: bool = False
+) -> tuple[list[FieldLine], bytes]:
+    """Return those of `client_fields` that stay the same, and what other caches have to say.
+
+    Behind them come Age, of what is stored, and Cache-Status.
+    """
+    others = b", ".join([value for name, value in lines if name.lower() == b"cache-status"])
+    names = frozenset() if inner else route.header_names
+    names |= _OURS_AND_AGE if is_stored else _OURS
+    if route.cache is not None and not route.cache.pass_tags and not inner:
+        names |= TAG_FIELDS
+    lines = [line for line in lines if line[0].lower() not in names]
+    return lines if inner else [*lines, *route.headers], others

@@ -6,7 +6,13 @@ from proxy.message import FieldLine, Fields, Request
 from proxy.pipeline.exchange import Exchange
 from proxy.rules import cache_status
 from proxy.rules.cache_control import NOTHING_ASKED, RequestDirectives, parse_request
-from proxy.rules.cache_key import key_query, primary_key, variant_key, without_ignored_cookies
+from proxy.rules.cache_key import (
+    chosen_parts,
+    key_query,
+    primary_key,
+    variant_key,
+    without_ignored_cookies,
+)
 from proxy.rules.cache_rule import CacheRule
 from proxy.rules.conditions import met
 from proxy.rules.forwarding import Origin
@@ -33,6 +39,63 @@ class Slice(NamedTuple):
     whole_key: bytes
 
 
+# Lists of Vary names for which is kept what the fields of a client come to; more take turns.
+MOST_VARIANTS = 8
+
+
+class Asked:
+    """What the field lines of a request ask of a cache with `rule`, whatever the request is for.
+
+    Kept with the fields, which all requests of a client have in common.
+    """
+
+    __slots__ = (
+        "_fields",
+        "_variants",
+        "alone",
+        "chosen",
+        "directives",
+        "of_one_client",
+        "rule",
+        "upgrade",
+        "wants_part",
+    )
+
+    def __init__(self, fields: Fields, rule: CacheRule) -> None:
+        self.rule = rule
+        self.directives: RequestDirectives = NOTHING_ASKED
+        if b"request-cache-control" not in rule.ignore:
+            self.directives = parse_request(fields.get(b"cache-control"), fields.get(b"pragma"))
+        self.of_one_client = fields.has_any(OF_ONE_CLIENT)
+        self.wants_part = b"range" in fields
+        self.alone = (
+            self.directives.no_store or b"if-match" in fields or b"if-unmodified-since" in fields
+        )
+        self.upgrade = b"upgrade" in fields
+        self.chosen = chosen_parts(fields, rule.key)
+        self._fields = fields
+        self._variants: dict[tuple[bytes, ...], bytes] = {}
+
+    def variant(self, names: tuple[bytes, ...]) -> bytes:
+        """Return what the fields come to in those that a Vary names."""
+        found = self._variants.get(names)
+        if found is None:
+            if len(self._variants) >= MOST_VARIANTS:
+                self._variants.clear()
+            found = self._variants[names] = variant_key(names, self._fields, self.rule)
+        return found
+
+
+def asked_by(fields: Fields, rule: CacheRule) -> Asked:
+    """Return what `fields` ask, as it was understood before or for the first time."""
+    known = fields.asked
+    if isinstance(known, Asked) and known.rule is rule:
+        return known
+    made = Asked(fields, rule)
+    fields.asked = made
+    return made
+
+
 class Question:
     """A request as the cache sees it.
 
@@ -46,9 +109,7 @@ class Question:
     """
 
     __slots__ = (
-        "_fields",
-        "_names",
-        "_variant",
+        "_by_fields",
         "alone",
         "asked",
         "certified",
@@ -76,33 +137,18 @@ class Question:
         self.scheme = scheme
         self.origin = origin
         self.certified = certified
-        self._fields = request.fields
-        self._names: tuple[bytes, ...] = ()
-        self._variant = b""
-        self.key = primary_key(request, rule.key, scheme, origin)
-        self.asked: RequestDirectives = NOTHING_ASKED
-        if b"request-cache-control" not in rule.ignore:
-            fields = request.fields
-            self.asked = parse_request(fields.get(b"cache-control"), fields.get(b"pragma"))
-        self.plain = request.method == b"GET" and not request.fields.has_any(OF_ONE_CLIENT)
-        self.wants_part = b"range" in request.fields
-        self.alone = (
-            self.asked.no_store
-            or b"if-match" in request.fields
-            or b"if-unmodified-since" in request.fields
-            or met(rule.no_store, request)
-        )
+        known = self._by_fields = asked_by(request.fields, rule)
+        self.key = primary_key(request, rule.key, scheme, origin, known.chosen)
+        self.asked = known.directives
+        self.plain = request.method == b"GET" and not known.of_one_client
+        self.wants_part = known.wants_part
+        self.alone = known.alone or bool(met(rule.no_store, request))
         self.part: Slice | None = None
         self.passes_until = 0.0
         self.why = b""
         if request.method not in {b"GET", b"HEAD"}:
             self.why = cache_status.METHOD
-        elif (
-            certified
-            or request.body is not None
-            or b"upgrade" in request.fields
-            or met(rule.bypass, request)
-        ):
+        elif certified or request.body is not None or known.upgrade or met(rule.bypass, request):
             self.why = cache_status.BYPASS
 
     def ask_for(self, part: Slice) -> None:
@@ -114,10 +160,7 @@ class Question:
 
     def variant(self, names: tuple[bytes, ...]) -> bytes:
         """Return what the request comes to in the fields that a Vary names; kept for the next."""
-        if names != self._names:
-            self._variant = variant_key(names, self._fields, self.rule)
-            self._names = names
-        return self._variant
+        return self._by_fields.variant(names)
 
 
 def question_of(exchange: Exchange, rule: CacheRule) -> Question:

@@ -7,12 +7,13 @@ from time import time
 from proxy.cache.disk_reader import DiskSource
 from proxy.cache.entry import Entry
 from proxy.errors import RangeNotSatisfiableError, StoredContentError
-from proxy.message import FieldLine, Response, Source
-from proxy.pipeline.client_fields import client_fields
+from proxy.message import FieldLine, Response, Source, SteadyHead, WireHead
+from proxy.pipeline.client_fields import steady_fields
 from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.forward import forward
 from proxy.pipeline.question import Question
 from proxy.pipeline.respond import respond
+from proxy.pipeline.site import Route
 from proxy.rules import cache_status
 from proxy.rules.conditional import Outcome
 from proxy.rules.partial import range_to_serve
@@ -49,12 +50,12 @@ def serve_hit(exchange: Exchange, question: Question, entry: Entry, now: float) 
         return serve(exchange, question, entry, now, cache_status.hit(entry.fresh_until - now))
     exchange.site.cache_figures.hits += 1
     age = int(now - entry.born_at)
-    route, response = exchange.route, entry.response
-    if response is None or entry.response_second != age or entry.response_route is not route:
+    shown = shown_by(exchange, entry)
+    response = entry.response
+    if response is None or entry.response_second != age:
         member = cache_status.hit(entry.fresh_until - entry.born_at - age)
-        response = entry.response = whole(exchange, entry, age, member)
+        response = entry.response = as_shown(entry, shown, age, member)
         entry.response_second = age
-        entry.response_route = route
         entry.not_modified = None
     return serve_as(exchange, question, entry, response)
 
@@ -117,11 +118,57 @@ def look_once_more(exchange: Exchange, entry: Entry) -> Step:
     return exchange.route.step if is_first and exchange.route is not None else forward
 
 
+class Shown:
+    """What the clients of a route see of an entry at any time.
+
+    `others` is what other caches have to say in Cache-Status, `not_modified` what a 304 begins
+    with, once there was one.
+    """
+
+    __slots__ = ("not_modified", "others", "route", "size_bytes", "steady")
+
+    def __init__(
+        self, route: Route | None, size_bytes: int, lines: list[FieldLine], others: bytes
+    ) -> None:
+        self.route = route
+        self.size_bytes = size_bytes
+        self.others = others
+        self.steady = SteadyHead(lines)
+        self.not_modified: SteadyHead | None = None
+
+
+def shown_by(exchange: Exchange, entry: Entry) -> Shown:
+    """Return what this client sees of an entry, which is kept for the next of its route's."""
+    route = exchange.route
+    known = entry.shown
+    if (
+        isinstance(known, Shown)
+        and known.route is route
+        and known.size_bytes == entry.size_bytes
+        and not exchange.inside
+    ):
+        return known
+    lines, others = entry.fields.lines, b""
+    if route is not None:
+        lines, others = steady_fields(route, lines, is_stored=True, inner=exchange.inside)
+    made = Shown(route, entry.size_bytes, lines, others)
+    if not exchange.inside:
+        entry.shown = made
+        entry.response = None
+    return made
+
+
 def whole(exchange: Exchange, entry: Entry, age: int, member: bytes) -> Response:
     """Make the answer; without its content when that is not in memory (see `with_body`)."""
-    lines = entry.fields.lines
-    if exchange.route is not None:
-        lines = client_fields(exchange.route, lines, member, age, inner=exchange.inside)
+    return as_shown(entry, shown_by(exchange, entry), age, member)
+
+
+def as_shown(entry: Entry, shown: Shown, age: int, member: bytes) -> Response:
+    """Make the answer of an entry at that age."""
+    lines = shown.steady.lines
+    if shown.route is not None:
+        said = cache_status.appended(shown.others, member)
+        lines = [*lines, (b"Age", b"%d" % age), (b"Cache-Status", said)]
     in_memory = isinstance(entry.body, bytes)
     response = Response(
         entry.status,
@@ -129,6 +176,7 @@ def whole(exchange: Exchange, entry: Entry, age: int, member: bytes) -> Response
         entry.body if isinstance(entry.body, bytes) else None,
         reason=entry.reason,
         content_length=None if in_memory else entry.size_bytes,
+        wire_head=WireHead(shown.steady),
     )
     response.dated = True
     return response
@@ -175,21 +223,30 @@ def part_of(exchange: Exchange, entry: Entry, response: Response) -> Response:
 
 def same_as_held(exchange: Exchange, entry: Entry, response: Response) -> Response:
     """Return the 304 to `response`; that of one second is made once, as the answer itself is."""
-    if response is not entry.response:
+    shown = entry.shown
+    if response is not entry.response or not isinstance(shown, Shown):
         return not_modified(exchange, response)
     if entry.not_modified is None:
-        entry.not_modified = not_modified(exchange, response)
+        steady = shown.not_modified
+        if steady is None:
+            steady = shown.not_modified = SteadyHead(of_a_304(shown.steady.lines))
+        lines = [*steady.lines, *response.fields[len(shown.steady.lines) :]]
+        entry.not_modified = made = Response(304, lines, wire_head=WireHead(steady))
+        made.dated = response.dated
     return entry.not_modified
 
 
 def not_modified(exchange: Exchange, response: Response) -> Response:
     """Make a 304 of the answer that the client holds already; another worker gets every field."""
-    lines = response.fields
-    if not exchange.inside:
-        lines = [line for line in lines if line[0].lower() in OF_A_304]
+    lines = response.fields if exchange.inside else of_a_304(response.fields)
     made = Response(304, lines)
     made.dated = response.dated
     return made
+
+
+def of_a_304(lines: list[FieldLine]) -> list[FieldLine]:
+    """Return what a 304 repeats of the answer's fields."""
+    return [line for line in lines if line[0].lower() in OF_A_304]
 
 
 def part(entry: Entry, response: Response, spans: list[Span]) -> Response:

@@ -1,26 +1,53 @@
 """A request head, from bytes to a Request: parsed, framed, its target understood.
 
 Clients repeat themselves: the heads of a page's pictures differ in one line, those of a script
-that polls in none. So requests without content are remembered by their bytes, and so are the field
-lines alone, each in a table that is emptied when it is full: a client that never repeats itself
-costs the others no more than that.
+that polls in none. So requests without content are remembered by their bytes, and what field lines
+come to by theirs, each kind in a table of its own: of a request line that was never seen only that
+line is read, and however many of them come, they put out of memory no more than their own kind.
 """
 
+import re
 from typing import Final
 
 from proxy.errors import HeadersTooLargeError, MethodNotAllowedError
 from proxy.message import Fields, Request
 from proxy.pipeline.admit import ALLOW
+from proxy.recent import Recent
 from proxy.rules.framing import request_framing
 from proxy.rules.heads import parse_fields, parse_request_line
-from proxy.rules.target import as_applications_see, parse_target
+from proxy.rules.target import as_applications_see, parse_target, read_host
 
 # 1024 heads of at most 2 KiB, and what was made of them: 20 MiB of a worker at the very most.
 REMEMBERED: Final = 1024
 REMEMBERED_BYTES: Final = 2048
 
-_remembered: dict[bytes, Request] = {}
-_remembered_fields: dict[bytes, Fields] = {}
+# The request line of nearly all requests, whose path has nothing to decode nor to resolve.
+_PLAIN_LINE = re.compile(
+    rb"(?!CONNECT )([!#$%&'*+\-.^_`|~0-9A-Za-z]+) "
+    rb"((/[\x21\x22\x24\x26-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?) HTTP/1\.[1-9]\r\n"
+)
+
+
+class Understood:
+    """What the field lines of an HTTP/1.1 request come to, whatever it is for.
+
+    `length` is that of the content, or CHUNKED; the rest as in `message.Request`.
+    """
+
+    __slots__ = ("authority", "fields", "host", "length", "persistent")
+
+    def __init__(
+        self, fields: Fields, length: int, authority: bytes, host: bytes, persistent: bool
+    ) -> None:
+        self.fields = fields
+        self.length = length
+        self.authority = authority
+        self.host = host
+        self.persistent = persistent
+
+
+_requests: Recent[bytes, Request] = Recent(REMEMBERED)
+_understood: Recent[bytes, Understood] = Recent(REMEMBERED)
 
 
 def read_head(head: bytes, header_count: int) -> tuple[Request, int]:
@@ -30,47 +57,72 @@ def read_head(head: bytes, header_count: int) -> tuple[Request, int]:
     BadRequestError, HeadersTooLargeError, MethodNotAllowedError, NotImplementedMethodError,
     VersionError.
     """
-    request = _remembered.get(head)
+    request = _requests.get(head)
     if request is not None:
         return request, 0
+    match = _PLAIN_LINE.match(head)
+    path = b"/." if match is None else match[3]
+    if match is None or b"/." in path:
+        request, length = read_any(head, header_count)
+    else:
+        known = understand(head[match.end() :], 1, header_count)
+        length = known.length
+        request = Request(
+            match[1],
+            match[2],
+            1,
+            known.fields,
+            path,
+            match[4],
+            known.authority,
+            known.host,
+            known.persistent,
+        )
+    if not length and len(head) <= REMEMBERED_BYTES:
+        _requests.add(head, request)
+    return request, length
+
+
+def read_any(head: bytes, header_count: int) -> tuple[Request, int]:
+    """Do as `read_head`, whatever the request line says, and remember no request."""
     end = head.find(b"\r\n")
     method, target, minor = parse_request_line(head[:end])
-    fields = read_fields(head[end + 2 :])
-    if len(fields.lines) > header_count:
-        raise HeadersTooLargeError(f"{len(fields.lines)} field lines")
+    known = understand(head[end + 2 :], minor, header_count)
     if method == b"CONNECT":
         raise MethodNotAllowedError("CONNECT is for forward proxies", ALLOW)
-    length = request_framing(minor, fields)
-    parsed = parse_target(method, target, fields.get_all(b"host"), minor)
+    parsed = parse_target(method, target, known.fields.get_all(b"host"), minor)
     request = Request(
         method,
         target,
         minor,
-        fields,
+        known.fields,
         parsed.path,
         parsed.query,
         parsed.authority,
         parsed.host,
-        persists(minor, fields.get(b"connection")),
+        known.persistent,
     )
     request.route_path = as_applications_see(parsed.path)
-    if not length and len(head) <= REMEMBERED_BYTES:
-        if len(_remembered) >= REMEMBERED:
-            _remembered.clear()
-        _remembered[head] = request
-    return request, length
+    return request, known.length
 
 
-def read_fields(block: bytes) -> Fields:
-    """Return the field lines, which may be shared. Raises BadRequestError."""
-    fields = _remembered_fields.get(block)
-    if fields is None:
+def understand(block: bytes, minor_version: int, header_count: int) -> Understood:
+    """Return what field lines come to, which may be shared; those of HTTP/1.1 are remembered.
+
+    Raises BadRequestError, HeadersTooLargeError, NotImplementedMethodError.
+    """
+    known = _understood.get(block) if minor_version else None
+    if known is None:
         fields = parse_fields(block)
-        if len(block) <= REMEMBERED_BYTES:
-            if len(_remembered_fields) >= REMEMBERED:
-                _remembered_fields.clear()
-            _remembered_fields[block] = fields
-    return fields
+        length = request_framing(minor_version, fields)
+        authority, host = read_host(fields.get_all(b"host"), minor_version)
+        persistent = persists(minor_version, fields.get(b"connection"))
+        known = Understood(fields, length, authority, host, persistent)
+        if minor_version and len(block) <= REMEMBERED_BYTES:
+            _understood.add(block, known)
+    if len(known.fields.lines) > header_count:
+        raise HeadersTooLargeError(f"{len(known.fields.lines)} field lines")
+    return known
 
 
 def persists(minor_version: int, connection: bytes | None) -> bool:

@@ -38,8 +38,20 @@ def encode_head(response: Response, server_line: bytes) -> bytes:
 
     Missing are Date, Connection, a Transfer-Encoding and the empty line.
     """
+    steady = response.wire_head.steady
+    if steady is None:
+        return encode_with(response, response.fields, server_line)
+    encoded = steady.encoded
+    if encoded is None:
+        encoded = steady.encoded = encode_with(response, steady.lines, server_line)
+    more = response.fields[len(steady.lines) :]
+    return encoded + b"".join([b"%b: %b\r\n" % line for line in more])
+
+
+def encode_with(response: Response, lines: list[FieldLine], server_line: bytes) -> bytes:
+    """Encode the head of a response with `lines` as its fields."""
     parts = [status_line(response.status, response.reason), server_line]
-    parts += [b"%b: %b\r\n" % line for line in response.fields]
+    parts += [b"%b: %b\r\n" % line for line in lines]
     body = response.body
     length = response.content_length
     if length is None and response.status not in NO_CONTENT:

@@ -50,12 +50,17 @@ _UNREADABLE = re.compile(rb"[^!\"$&-~]")
 
 
 def primary_key(
-    request: Request, rule: KeyRule, scheme: bytes, origin: Origin | None = None
+    request: Request,
+    rule: KeyRule,
+    scheme: bytes,
+    origin: Origin | None = None,
+    chosen: bytes | None = None,
 ) -> bytes:
     """Return the key of the resource that a request is for; GET and HEAD have the same.
 
     `origin` is who asks, where a trusted peer may have named another host or port: applications
-    build their links from these, so both are in the key then.
+    build their links from these, so both are in the key then. `chosen` is what `chosen_parts` has
+    made of the fields, where that is known.
     """
     key = base_key(scheme, request.authority, request.path, request.query, rule)
     if origin is not None and rule.host:
@@ -64,9 +69,7 @@ def primary_key(
         port = b":" + origin.port
         if not origin.host.endswith(port) and port != _PORTS[scheme]:
             key += b" forwarded-port:" + origin.port
-    if rule.cookies or rule.headers:
-        key += b"".join(_chosen(request.fields, rule))
-    return key
+    return key + (chosen_parts(request.fields, rule) if chosen is None else chosen)
 
 
 def base_key(
@@ -221,12 +224,14 @@ def _as_sent_upstream(names: tuple[bytes, ...], rule: KeyRule) -> tuple[bytes, .
     return tuple(compared)
 
 
-def _chosen(fields: Fields, rule: KeyRule) -> list[bytes]:
-    """Return the parts for the cookies and fields that the rule wants in the key.
+def chosen_parts(fields: Fields, rule: KeyRule) -> bytes:
+    """Return the parts for the cookies and fields that the rule wants in the key, b"" for none.
 
     A cookie that is sent twice is there twice: applications differ in which one they take.
     """
-    parts = []
+    if not rule.cookies and not rule.headers:
+        return b""
+    parts: list[bytes] = []
     cookies = parse_cookies(fields.get(b"cookie")) if rule.cookies else []
     for name in rule.cookies:
         parts += [b" cookie:" + _pair(name, value) for given, value in cookies if given == name]
@@ -234,7 +239,7 @@ def _chosen(fields: Fields, rule: KeyRule) -> list[bytes]:
         value = fields.get(name)
         if value is not None:
             parts.append(b" header:" + _part(name, value))
-    return parts
+    return b"".join(parts)
 
 
 def _told_apart(value: bytes, rule: CacheRule) -> bytes | None:

@@ -85,6 +85,9 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     methods: frozenset[bytes] = frozenset()
 
 
+NO_CONDITIONS = Conditions()
+
+
 class Override(msgspec.Struct, frozen=True, kw_only=True):
     """Which answers have other lifetimes, and the whole rule for these.
 
@@ -122,8 +125,8 @@ class CacheRule(msgspec.Struct, frozen=True, kw_only=True):
     stale_if_error_s: float | None = None
     keep_s: float = KEEP_S
     key: KeyRule = KeyRule()
-    bypass: Conditions = Conditions()
-    no_store: Conditions = Conditions()
+    bypass: Conditions = NO_CONDITIONS
+    no_store: Conditions = NO_CONDITIONS
     ignore: frozenset[bytes] = frozenset()
     targets: tuple[bytes, ...] = (b"cdn-cache-control",)
     largest_bytes: int = LARGEST_BYTES

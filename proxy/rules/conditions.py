@@ -1,7 +1,15 @@
 """Whether a request meets one of several conditions, and which rule an answer gets. Pure."""
 
 from proxy.message import Fields, Request
-from proxy.rules.cache_rule import CacheRule, Conditions, Hosts, MediaTypes, Override, Paths
+from proxy.rules.cache_rule import (
+    NO_CONDITIONS,
+    CacheRule,
+    Conditions,
+    Hosts,
+    MediaTypes,
+    Override,
+    Paths,
+)
 from proxy.rules.cookies import parse_cookies
 from proxy.rules.query import parse_query
 
@@ -11,6 +19,8 @@ def met(conditions: Conditions, request: Request) -> bytes:
 
     Names the thing, such as b"cookie sessionid", and never its value, which may be a secret.
     """
+    if conditions is NO_CONDITIONS:
+        return b""
     if request.method in conditions.methods:
         return b"method " + request.method
     if conditions.paths is not None and in_paths(conditions.paths, request.route_path):

@@ -52,7 +52,7 @@ def parse_target(
 
     `host_values` holds the value of each Host line. Raises BadRequestError.
     """
-    authority, host = _read_host(host_values, minor_version)
+    authority, host = read_host(host_values, minor_version)
     match = _PLAIN.fullmatch(target)
     if match is not None:
         path, query = match.groups()
@@ -118,7 +118,7 @@ def as_applications_see(path: bytes) -> bytes:
     return _without_dot_segments(path) if b"/." in path else path
 
 
-def _read_host(values: list[bytes], minor_version: int) -> tuple[bytes, bytes]:
+def read_host(values: list[bytes], minor_version: int) -> tuple[bytes, bytes]:
     """Exactly one valid Host, but none or an empty one from HTTP/1.0. RFC 9112 §3.2.
 
     HTTP/1.1 has an empty Host for targets without an authority only, which http has not.

@@ -140,8 +140,8 @@ def test_no_entry_is_fresh_for_longer_than_when_it_was_saved(
     assert again.fresh_until - monotonic <= left_s + 1e-6
     assert monotonic - again.born_at >= saved_monotonic - one.born_at - 1e-6
     keep_until, fresh_until = codec.wall_times(head_of(one, saved), loaded)
-    assert keep_until == pytest.approx(wall + again.keep_until - monotonic)
-    assert fresh_until == pytest.approx(wall + again.fresh_until - monotonic)
+    assert keep_until == pytest.approx(wall + again.keep_until - monotonic, abs=1e-6)
+    assert fresh_until == pytest.approx(wall + again.fresh_until - monotonic, abs=1e-6)
 
 
 def test_times_can_be_shown_as_dates() -> None:

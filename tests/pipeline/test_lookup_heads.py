@@ -129,6 +129,23 @@ async def test_a_304_of_one_second_is_made_once(server: Server, client: Client) 
     assert all(out.startswith(b"HTTP/1.1 304 ") for out in outs)
 
 
+async def test_a_hit_says_each_second_how_old_it_is(server: Server, client: Client) -> None:
+    server.script = answering(answer(TAGGED + b"\r\nX-Own: 1\r\nCache-Status: up; hit"))
+    await client.ask(GET)
+    for age in (0, 5, 12):
+        whole = client.wire.send(GET)
+        assert b"\r\nX-Own: 1\r\n" in whole
+        assert b"\r\nContent-Length: 5\r\n" in whole
+        same = client.wire.send(asking(b'If-None-Match: "a"'))
+        assert b"X-Own" not in same
+        assert b"Content-Length" not in same
+        for out in (whole, same):
+            assert out.count(b"Age: ") == out.count(b"ETag: ") == out.count(b"Cache-Status: ") == 1
+            assert b"\r\nAge: %d\r\n" % age in out
+            assert status_of(out) == b"up; hit, proxyd; hit; ttl=%d" % (60 - age)
+        later(client, 7 if age else 5)
+
+
 async def test_an_error_to_a_refresh_leaves_what_is_stale(server: Server, client: Client) -> None:
     server.script = answering(
         answer(b"Cache-Control: max-age=60, stale-while-revalidate=60"),

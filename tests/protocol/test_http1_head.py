@@ -2,9 +2,9 @@
 
 import pytest
 
-from proxy.errors import BadRequestError
+from proxy.errors import BadRequestError, HeadersTooLargeError, MethodNotAllowedError
 from proxy.protocol import http1_head
-from proxy.protocol.http1_head import REMEMBERED, REMEMBERED_BYTES, persists, read_head
+from proxy.protocol.http1_head import REMEMBERED, REMEMBERED_BYTES, persists, read_any, read_head
 
 
 def head(path: str, *lines: str) -> bytes:
@@ -33,7 +33,62 @@ def test_a_large_head_is_not_remembered() -> None:
 def test_what_is_remembered_is_bounded() -> None:
     for number in range(3 * REMEMBERED):
         read_head(head(f"/{number}"), 100)
-        assert len(http1_head._remembered) <= REMEMBERED
+        assert len(http1_head._requests) <= REMEMBERED
+    for number in range(3 * REMEMBERED):
+        read_head(head("/", f"X: {number}"), 100)
+        assert len(http1_head._understood) <= REMEMBERED
+
+
+def test_a_head_that_comes_all_the_time_is_read_once_however_many_others_come() -> None:
+    first, _ = read_head(head("/steady"), 100)
+    for number in range(3 * REMEMBERED):
+        read_head(head(f"/{number}"), 100)
+        if not number % 100:
+            assert read_head(head("/steady"), 100)[0] is first
+
+
+def test_requests_for_different_things_share_field_lines_that_are_the_same() -> None:
+    first, _ = read_head(head("/a", "X: y"), 100)
+    second, _ = read_head(head("/b?c", "X: y"), 100)
+    assert first.fields is second.fields
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "query"),
+    [
+        (b"GET / HTTP/1.1", b"/", None),
+        (b"DELETE /a?b=/./c HTTP/1.1", b"/a", b"b=/./c"),
+        (b"GET /a? HTTP/1.9", b"/a", b""),
+        (b"GET /a/../b HTTP/1.1", b"/b", None),
+        (b"GET /a%7Eb?%7E HTTP/1.1", b"/a~b", b"%7E"),
+        (b"GET /.a HTTP/1.1", b"/.a", None),
+        (b"GET //h/a HTTP/1.1", b"//h/a", None),
+        (b"GET http://other:81/a HTTP/1.1", b"/a", None),
+        (b"GET /a HTTP/1.0", b"/a", None),
+    ],
+)
+def test_all_forms_of_a_request_line_are_read_alike(
+    line: bytes, path: bytes, query: bytes | None
+) -> None:
+    whole = line + b"\r\nHost: H:80\r\n\r\n"
+    for request in (read_head(whole, 100)[0], read_any(whole, 100)[0]):
+        assert (request.path, request.query) == (path, query)
+        assert request.target == line.split()[1]
+        assert request.minor_version == (0 if line.endswith(b"0") else 1)
+        assert request.host == (b"other" if b"//other" in line else b"h")
+        assert request.persistent is not line.endswith(b"0")
+
+
+@pytest.mark.parametrize("target", [b"h:443", b"/a"])
+def test_connect_is_refused(target: bytes) -> None:
+    with pytest.raises(MethodNotAllowedError):
+        read_head(b"CONNECT %b HTTP/1.1\r\nHost: h:443\r\n\r\n" % target, 100)
+
+
+def test_a_smaller_limit_holds_for_field_lines_that_are_remembered() -> None:
+    read_head(head("/many", "A: b"), 100)
+    with pytest.raises(HeadersTooLargeError):
+        read_head(head("/more", "A: b"), 1)
 
 
 def test_a_malformed_head_is_refused_each_time() -> None:
