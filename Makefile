@@ -1,7 +1,8 @@
 # make run    the server and its demo on http://127.0.0.1:8080 (--allow-root: also in a container)
 # make test   the whole test suite
 # make wheel  a wheel for this Python and machine in dist/, the way of a request compiled
-# COMPILED=1  behind test-daemons, stress or bench: what is started is compiled, too
+# What tests and benchmarks start is compiled as in a wheel, where there is a C compiler; not with
+# COMPILED=0, and surely, or not at all, with COMPILED=1.
 # make check  format, lint, types and import contracts
 # make stress what a year brings, in half an hour: reloads, deaths, upgrades, mistakes under load
 # make bench  CPU per request beside nginx (needs wrk and nginx)
@@ -14,8 +15,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# With COMPILED=1, before the sources on the path of what tests and benchmarks start.
-ifdef COMPILED
+ifndef COMPILED
+COMPILED := $(shell $(PYTHON) -c 'import os, shutil, sysconfig as s; print(int(bool(shutil.which((os.environ.get("CC") or s.get_config_var("CC")).split()[0])) and os.path.exists(s.get_path("include") + "/Python.h")))')
+endif
+# Before the sources on the path of what is started.
+ifeq ($(COMPILED),1)
 STARTED := $(VENV)/compiled/.done
 PLACE   := PYTHONPATH=$(CURDIR)/$(VENV)/compiled
 else

@@ -1,4 +1,4 @@
-"""Compiles the way of a request with mypyc: for wheels and for COMPILED=1 of the Makefile.
+"""Compiles the way of a request with mypyc: for wheels, tests and benchmarks.
 
     python hatch_build.py FOLDER      a copy of the package there, with its hot modules compiled
     PROXYD_COMPILE=1 pip wheel …      a wheel for this Python and machine (`make wheel`)
