@@ -9,9 +9,10 @@ No I/O, no clock. A hit is one look-up in a dict: the order of use is told by `t
 for an entry, so an order of seconds is kept at no cost to a hit.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
+
+from cachetools import LRUCache
 
 from proxy.cache.entry import Entry
 
@@ -75,7 +76,7 @@ class MemoryStore:
     """Entries up to `limit_bytes` together.
 
     `get` is the dict's own: key to Entry, Variants or None. `evicted` is called with each entry
-    that has to go for another. `cost_bytes` is what the entries take together.
+    that has to go for another.
     """
 
     def __init__(
@@ -83,12 +84,17 @@ class MemoryStore:
     ) -> None:
         self._limit_bytes = limit_bytes
         self._evicted = evicted
-        # What was used longest ago first, with what it was counted for.
-        self._order: OrderedDict[Entry, int] = OrderedDict()
-        self.cost_bytes = 0
+        self._order: LRUCache[Entry, Entry] = LRUCache(
+            limit_bytes, getsizeof=lambda entry: entry.cost_bytes
+        )
         self._found: dict[bytes, Entry | Variants] = {}
         # As a method of ours it would cost every look-up a call more.
         self.get: Callable[[bytes], Entry | Variants | None] = self._found.get
+
+    @property
+    def cost_bytes(self) -> int:
+        """Return what the entries take together."""
+        return int(self._order.currsize)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -109,15 +115,13 @@ class MemoryStore:
         is_alone = not entry.vary and not isinstance(held, Variants)
         if not is_alone:
             for gone in self._among_variants(held, entry):
-                self._uncount(gone)
+                self._order.pop(gone, None)
         elif isinstance(held, Entry):
             self.remove(held)
         if not self._make_room(entry.cost_bytes):
             self._forget(entry)
             return False
-        self._uncount(entry)
-        self._order[entry] = entry.cost_bytes
-        self.cost_bytes += entry.cost_bytes
+        self._order[entry] = entry
         if is_alone:
             self._found[entry.key] = entry
         return True
@@ -133,14 +137,14 @@ class MemoryStore:
 
     def remove(self, entry: Entry) -> None:
         """Give up `entry`, if it is the one that is held."""
-        self._uncount(entry)
+        self._order.pop(entry, None)
         self._forget(entry)
 
     def touch(self, entry: Entry, now: float) -> None:
         """Learn that `entry` was used; called when `now` has reached its `touch_at`."""
         entry.touch_at = now + TOUCH_S
         if entry in self._order:
-            self._order.move_to_end(entry)
+            _ = self._order[entry]  # a look-up is a use
 
     def _among_variants(self, held: Entry | Variants | None, entry: Entry) -> list[Entry]:
         """Put `entry` beside what its key has already; returns what it replaces."""
@@ -153,21 +157,17 @@ class MemoryStore:
         self._found[entry.key] = variants
         return gone
 
-    def _uncount(self, entry: Entry) -> None:
-        self.cost_bytes -= self._order.pop(entry, 0)
-
     def _make_room(self, wanted_bytes: int) -> bool:
+        order = self._order
         if wanted_bytes > self._limit_bytes:
             return False
-        most = self._limit_bytes - wanted_bytes
         for _ in range(MAX_EVICTIONS):
-            if self.cost_bytes <= most:
+            if order.currsize + wanted_bytes <= self._limit_bytes:
                 return True
-            entry, cost_bytes = self._order.popitem(last=False)
-            self.cost_bytes -= cost_bytes
+            entry, _entry = order.popitem()
             self._forget(entry)
             self._evicted(entry)
-        return self.cost_bytes <= most
+        return bool(order.currsize + wanted_bytes <= self._limit_bytes)
 
     def _forget(self, entry: Entry) -> None:
         """Take `entry` out of what `get` finds."""

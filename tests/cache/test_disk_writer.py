@@ -274,7 +274,7 @@ async def test_an_abandoned_writer_may_fail(
     writer.abandon()
     gate.set()
     await writer.settled()
-    assert on_their_way(store) == []
+    await until_none_is_on_its_way(store)
     await until_none_is_on_its_way(store)
 
 
