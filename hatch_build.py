@@ -19,11 +19,14 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parent
-# In a process of its own: it works in the current folder, and setuptools reads what is there.
+# In a process of its own: it works in the current folder, and setuptools reads what is there. The
+# compiler runs on as many processors as there are.
 SETUP = """
 import json, sys
 from mypyc.build import mypycify
+from pybind11.setup_helpers import ParallelCompile
 from setuptools import setup
+ParallelCompile("PROXYD_JOBS", default=0).install()
 modules = mypycify(json.loads(sys.argv.pop(1)), opt_level="2", debug_level="0", multi_file=True)
 setup(name="proxyd", packages=[], py_modules=[], ext_modules=modules)
 """
@@ -84,8 +87,9 @@ def compile_into(folder: Path, patterns: list[str]) -> None:
     )
     if done.returncode:
         raise CompilationError(
-            f"{done.stdout[-4000:]}\nmypyc could not compile proxyd: it needs mypy, setuptools, a C"
-            " compiler and Python's headers (on Debian: apt-get install gcc python3-dev)"
+            f"{done.stdout[-4000:]}\nmypyc could not compile proxyd: it needs mypy, setuptools,"
+            " pybind11, a C compiler and Python's headers (on Debian: apt-get install gcc"
+            " python3-dev)"
         )
 
 
