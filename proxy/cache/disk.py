@@ -22,15 +22,18 @@ from typing import Final, Protocol
 
 from aiofiles.os import wrap
 
-from proxy.cache import codec, disk_folder, disk_work
+from proxy.cache import codec, disk_folder, disk_load, disk_work
 from proxy.cache.boot import boot_name
-from proxy.cache.codec import MarkerHead, Now
+from proxy.cache.codec import Now
 from proxy.cache.disk_file import Layout
 from proxy.cache.disk_folder import Complaints, name_of, path_of
+from proxy.cache.disk_load import Loaded
 from proxy.cache.disk_reader import DiskBody
-from proxy.cache.disk_work import Drop, Job, Loaded, Mark, Put, Refresh
+from proxy.cache.disk_work import Drop, Job, Mark, Put, Refresh
 from proxy.cache.disk_writer import DiskWriter
 from proxy.cache.entry import Entry
+from proxy.cache.head import MarkerHead
+from proxy.cache.memory import TOUCH_S
 from proxy.cache.sealed import Copies
 from proxy.cache.store import LATER, Later, Marker
 from proxy.errors import StoredContentError
@@ -123,7 +126,7 @@ class DiskStore:
             os.close(descriptor)
             return LATER
         try:
-            loaded = disk_work.load_now(descriptor, self._object_bytes)
+            loaded = disk_load.load_now(descriptor, self._object_bytes)
         except (StoredContentError, OSError) as error:
             self._missed(name, error)
             return None
@@ -163,11 +166,14 @@ class DiskStore:
             return None
         self._journal.touch(name)
         body = loaded.body
-        return codec.entry_of(
+        now = self.now()
+        entry = codec.entry_of(
             head,
             self.body_of(name, loaded.layout, head.size_bytes) if body is None else body,
-            self.now(),
+            now,
         )
+        entry.touch_at = now.monotonic + TOUCH_S
+        return entry
 
     def body_of(self, name: bytes, layout: Layout, size_bytes: int) -> DiskBody:
         """Return the content of the file of that name."""
@@ -319,7 +325,7 @@ class DiskStore:
         self.executor.shutdown(wait=False)
 
 
-_load_named = wrap(disk_work.load_named)
+_load_named = wrap(disk_load.load_named)
 _do_all = wrap(disk_work.do_all)
 
 

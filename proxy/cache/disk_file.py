@@ -39,6 +39,7 @@ ID_BYTES = 8
 _PROLOGUE = struct.Struct("<4sB3s8sI")
 _SLOT = struct.Struct("<II")
 _CRC = struct.Struct("<I")
+_NUMBER = struct.Struct("<q")
 _MAGIC = b"pxc2"
 PROLOGUE_BYTES = _PROLOGUE.size + CHECK_BYTES
 SLOT_HEAD_BYTES = _SLOT.size + CHECK_BYTES
@@ -146,17 +147,17 @@ def _parse_slot(data: bytes | memoryview, layout: Layout, number: int) -> Slot |
 
 def _seed(layout: Layout, number: int) -> int:
     """Return what the checksum of block `number` begins with; slots have negative numbers."""
-    return crc32(number.to_bytes(8, "little", signed=True), crc32(layout.file_id))
+    return crc32(_NUMBER.pack(number), crc32(layout.file_id))
 
 
 def checks(layout: Layout, first: int, content: bytes | memoryview) -> bytes:
     """Return the checksums of consecutive blocks, of which `content` begins with block `first`."""
+    parts = []
     view = memoryview(content)
-    numbers = range(first, first + block_count(len(view)))
-    return b"".join(
-        _CRC.pack(crc32(view[at : at + BLOCK_BYTES], _seed(layout, number)))
-        for number, at in zip(numbers, range(0, len(view), BLOCK_BYTES), strict=True)
-    )
+    for at in range(0, len(view), BLOCK_BYTES):
+        number = first + at // BLOCK_BYTES
+        parts.append(_CRC.pack(crc32(view[at : at + BLOCK_BYTES], _seed(layout, number))))
+    return b"".join(parts)
 
 
 def block_count(size_bytes: int) -> int:

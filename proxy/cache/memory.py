@@ -5,8 +5,8 @@ key ──► Entry                                       the resource has no Va
    └──► Variants ──► names, newest first ──► variant ──► Entry       RFC 9111 §4.1
 ```
 
-No I/O, no clock. A hit is one look-up in a dict: the order of use is told by `touch`, once a second
-for an entry, so an order of seconds is kept at no cost to a hit.
+No I/O, no clock. A hit is one look-up in a dict: the order of use is told by `touch`, once in ten
+seconds for an entry, so an order that coarse is kept at no cost to a hit.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,8 @@ MAX_VARIANTS: Final = 256
 # What one put may evict, about 0.5 ms; an entry that would need more room is not kept this time.
 MAX_EVICTIONS: Final = 256
 
-TOUCH_S: Final = 1.0
+# Varnish's lru_interval is 2 s.
+TOUCH_S: Final = 10.0
 
 
 class Variants:

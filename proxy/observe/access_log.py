@@ -141,21 +141,21 @@ class AccessLog:
         self._outlet = None
 
 
-def escape(value: bytes) -> str:
+def escape(value: bytes) -> bytes:
     """Make bytes of a request safe inside a quoted string of one line of ASCII."""
-    return _UNSAFE.sub(_escape_byte, value).decode("ascii")
+    return value if _UNSAFE.search(value) is None else _UNSAFE.sub(_escape_byte, value)
 
 
 def _escape_byte(match: re.Match[bytes]) -> bytes:
     return _LETTERS.get(match[0]) or b"\\x%02x" % match[0][0]
 
 
-class _Memo(dict[bytes | None, str]):
-    """From bytes of a request to their text in the log: what many requests share is made once."""
+class _Memo(dict[bytes | None, bytes]):
+    """From bytes of a request to what the log says: what many requests share is made once."""
 
-    def __missing__(self, value: bytes | None) -> str:
+    def __missing__(self, value: bytes | None) -> bytes:
         if value is None:
-            return "-"
+            return b"-"
         text = escape(value)
         if len(value) <= _MEMO_VALUE_BYTES:
             if len(self) >= _MEMO_ENTRIES:
@@ -164,43 +164,60 @@ class _Memo(dict[bytes | None, str]):
         return text
 
 
-class _Clients(dict[str, str]):
-    """The same for addresses, which are text already."""
+class _Clients(dict[str, bytes]):
+    """The same for addresses, which are text."""
 
-    def __missing__(self, client: str) -> str:
+    def __missing__(self, client: str) -> bytes:
         if len(self) >= _MEMO_ENTRIES:
             self.clear()
-        text = self[client] = escape(client.encode("utf-8", "surrogateescape")) or "-"
+        text = self[client] = escape(client.encode("utf-8", "surrogateescape")) or b"-"
         return text
 
 
-# Each kind has a table of its own, so that a scan of random targets leaves the user agents alone.
+# Each kind has a table of its own. Targets have none: there are so many.
 _clients = _Clients()
-_targets = _Memo()
 _values = _Memo()
+
+# One format for all of a line, which costs a fifth of its parts put together one by one.
+_LINE = b'%b - - %b "%b %b HTTP/1.%d" %d %d "%b" "%b" %.6f %b %b\n'
+_NOT_UNDERSTOOD = b'%b - - %b "-" %d %d "-" "-" %.6f %b %b\n'
 
 
 def _combined_lines(entries: list[Entry]) -> bytes:
-    lines: list[str] = []
+    lines: list[bytes] = []
     append = lines.append
-    clients, targets, values = _clients, _targets, _values
-    for client, time, request, status, sent, duration, upstream, request_id in entries:
-        upstream_text = "-" if upstream < 0 else f"{upstream:.6f}"
-        if not request_id:
-            id_text = "-"
-        else:
-            id_text = request_id.decode() if request_id.isalnum() else escape(request_id)
+    clients, values = _clients, _values
+    time, second = b"", ""
+    for client, at, request, status, sent, duration, upstream, request_id in entries:
+        if at != second:
+            time, second = at.encode(), at
+        upstream_text = b"-" if upstream < 0 else b"%.6f" % upstream
+        id_text = escape(request_id) if request_id else b"-"
         if request is not None:
             get = request.fields.get
-            append(
-                f'{clients[client]} - - {time} "{values[request.method]} {targets[request.target]}'
-                f' HTTP/1.{request.minor_version}" {status} {sent}'
-                f' "{values[get(b"referer")]}" "{values[get(b"user-agent")]}"'
-                f" {duration:.6f} {upstream_text} {id_text}\n"
+            line = _LINE % (
+                clients[client],
+                time,
+                values[request.method],
+                escape(request.target),
+                request.minor_version,
+                status,
+                sent,
+                values[get(b"referer")],
+                values[get(b"user-agent")],
+                duration,
+                upstream_text,
+                id_text,
             )
         else:
-            append(
-                f'{clients[client]} - - {time} "-" {status} {sent} "-" "-"'
-                f" {duration:.6f} {upstream_text} {id_text}\n"
+            line = _NOT_UNDERSTOOD % (
+                clients[client],
+                time,
+                status,
+                sent,
+                duration,
+                upstream_text,
+                id_text,
             )
-    return "".join(lines).encode("ascii")
+        append(line)
+    return b"".join(lines)

@@ -1,25 +1,27 @@
 """Second step: the first route that matches answers."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from proxy.errors import ContentTooLargeError, NotFoundError
 from proxy.pipeline.exchange import Exchange, Step
 from proxy.pipeline.site import Route
 
 
-class Routed(NamedTuple):
+class Routed:
     """Which of `among` a request went to that may come again; a reload makes others."""
 
-    among: Sequence[Route]
-    route: Route
+    __slots__ = ("among", "route")
+
+    def __init__(self, among: Sequence[Route], route: Route) -> None:
+        self.among = among
+        self.route = route
 
 
 def route(exchange: Exchange) -> Step:
     """Choose the route, and refuse content that is over its limit before any of it is read."""
     request = exchange.request
     known = request.routed
-    if type(known) is Routed and known.among is exchange.site.routes:
+    if isinstance(known, Routed) and known.among is exchange.site.routes:
         exchange.route = known.route
         return known.route.step
     host = request.host

@@ -44,14 +44,17 @@ def encode_head(response: Response, server_line: bytes) -> bytes:
     encoded = steady.encoded
     if encoded is None:
         encoded = steady.encoded = encode_with(response, steady.lines, server_line)
-    more = response.fields[len(steady.lines) :]
-    return encoded + b"".join([b"%b: %b\r\n" % line for line in more])
+    parts = [encoded]
+    for name, value in response.fields[len(steady.lines) :]:
+        parts += [name, b": ", value, b"\r\n"]
+    return b"".join(parts)
 
 
 def encode_with(response: Response, lines: list[FieldLine], server_line: bytes) -> bytes:
     """Encode the head of a response with `lines` as its fields."""
     parts = [status_line(response.status, response.reason), server_line]
-    parts += [b"%b: %b\r\n" % line for line in lines]
+    for name, value in lines:
+        parts += [name, b": ", value, b"\r\n"]
     body = response.body
     length = response.content_length
     if length is None and response.status not in NO_CONTENT:

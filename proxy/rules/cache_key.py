@@ -82,13 +82,11 @@ def base_key(
     """
     if b":" in authority:
         authority = authority.removesuffix(_PORTS[scheme])
-    url = b"%b://%b%b" % (
-        scheme if rule.scheme else b"*",
-        authority if rule.host else b"*",
-        path,
-    )
+    parts = [scheme if rule.scheme else b"*", b"://", authority if rule.host else b"*", path]
     query = key_query(query, rule)
-    return url if query is None else b"%b?%b" % (url, query)
+    if query is not None:
+        parts += [b"?", query]
+    return b"".join(parts)
 
 
 def key_url(key: bytes) -> bytes:

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from proxy.cache.codec import Head
 from proxy.cache.disk_folder import path_of
-from proxy.cache.disk_work import read_head
+from proxy.cache.disk_load import read_head
 from proxy.cache.entry import Entry
+from proxy.cache.head import Head
 from proxy.cache.inventory import Item
 from proxy.cache.purges import Verdict
 from proxy.errors import CommandError, StoredContentError

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from aiofiles.os import wrap
 
-from proxy.cache import disk, disk_folder, disk_reader, disk_work
-from proxy.cache.codec import Head
+from proxy.cache import disk, disk_folder, disk_load, disk_reader, disk_work
 from proxy.cache.disk import SLOW_FOR_S, TURN_BYTES, DiskStore
 from proxy.cache.disk_folder import name_of, path_of
 from proxy.cache.disk_reader import DiskBody
 from proxy.cache.entry import Entry
+from proxy.cache.head import Head
 from proxy.cache.store import LATER, Later, Marker
 from proxy.message import Fields
 from proxy.page_cache import NOWAIT
@@ -258,10 +258,10 @@ async def test_large_content_stays_on_disk_and_streams(store: DiskStore) -> None
 async def test_heads_can_be_read_alone(store: DiskStore) -> None:
     await stored(store, entry(b"k", bytes(100_000)))
     await stored(store, entry(b"v", vary=(b"a",), variant=b"x"))
-    head = disk_work.read_head(str(place(store, b"k")))
+    head = disk_load.read_head(str(place(store, b"k")))
     assert isinstance(head, Head)
     assert (head.key, head.size_bytes) == (b"k", 100_000)
-    assert not isinstance(disk_work.read_head(str(place(store, b"v"))), Head)
+    assert not isinstance(disk_load.read_head(str(place(store, b"v"))), Head)
 
 
 async def test_content_of_no_known_kind_is_not_stored(store: DiskStore) -> None:

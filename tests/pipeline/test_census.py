@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from proxy.cache import codec
+from proxy.cache.head import Head
 from proxy.cache.memory import MemoryStore
 from proxy.cache.purges import Kind, Purges, Verdict
 from proxy.cache.tiered import NoPurges, Tiered
@@ -102,7 +103,7 @@ async def test_a_key_is_told_with_all_its_entries() -> None:
     asking = asked(b'{"key": "http://a/1 cookie:c=d"}')
     (held,) = (await told(asking)).held
     head = codec.decode(held.head)
-    assert isinstance(head, codec.Head)
+    assert isinstance(head, Head)
     assert (head.key, head.size_bytes, held.hits) == (b"http://a/1 cookie:c=d", 2, 3)
     assert asking.site.cache is not None
     for language in (b"de", b"fr"):
