@@ -1,10 +1,27 @@
 """What is remembered of heads changes no answer, and has a bound."""
 
-import pytest
+from collections.abc import Callable
 
-from proxy.errors import BadRequestError, HeadersTooLargeError, MethodNotAllowedError
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import (
+    BadRequestError,
+    HeadersTooLargeError,
+    HttpError,
+    MethodNotAllowedError,
+)
+from proxy.message import Request
 from proxy.protocol import http1_head
 from proxy.protocol.http1_head import REMEMBERED, REMEMBERED_BYTES, persists, read_any, read_head
+from proxy.recent import Recent
+
+# All of a request that its head decides.
+SEEN = (
+    "authority", "fields", "host", "method", "minor_version", "path", "persistent", "query",
+    "route_path", "target",
+)  # fmt: skip
 
 
 def head(path: str, *lines: str) -> bytes:
@@ -77,6 +94,47 @@ def test_all_forms_of_a_request_line_are_read_alike(
         assert request.minor_version == (0 if line.endswith(b"0") else 1)
         assert request.host == (b"other" if b"//other" in line else b"h")
         assert request.persistent is not line.endswith(b"0")
+
+
+PIECES = [
+    b"/",
+    b".",
+    b"..",
+    b"//",
+    b"?",
+    b"#",
+    b"%",
+    b"%2e",
+    b"a",
+    b"@",
+    b":",
+    b"\\",
+    b" ",
+    b"\x7f",
+    b"\xe9",
+]
+
+
+@given(
+    method=st.sampled_from([b"GET", b"CONNECT", b"PRI", b"x!", b"G(T", b""]),
+    pieces=st.lists(st.sampled_from(PIECES) | st.binary(max_size=2), max_size=8),
+    version=st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.7", b"HTTP/2.0", b"http/1.1"]),
+)
+def test_a_plain_request_line_is_read_as_any_other(
+    method: bytes, pieces: list[bytes], version: bytes
+) -> None:
+    line = b"%b /%b %b" % (method, b"".join(pieces).replace(b"\n", b""), version)
+    whole = line + b"\r\nHost: h\r\n\r\n"
+    http1_head._requests = Recent(REMEMBERED)
+
+    def read(function: Callable[[bytes, int], tuple[Request, int]]) -> object:
+        try:
+            request, length = function(whole, 100)
+        except HttpError as error:
+            return type(error)
+        return [length, *(getattr(request, name) for name in SEEN)]
+
+    assert read(read_head) == read(read_any)
 
 
 @pytest.mark.parametrize("target", [b"h:443", b"/a"])
