@@ -8,9 +8,12 @@ from proxy.rules import cache_status
 from proxy.rules.cache_control import NOTHING_ASKED, RequestDirectives, parse_request
 from proxy.rules.cache_key import (
     chosen_parts,
+    counts_whole_query,
     key_query,
+    key_start,
     primary_key,
     variant_key,
+    with_path,
     without_ignored_cookies,
 )
 from proxy.rules.cache_rule import CacheRule
@@ -46,23 +49,31 @@ MOST_VARIANTS = 8
 class Asked:
     """What the field lines of a request ask of a cache with `rule`, whatever the request is for.
 
-    Kept with the fields, which all requests of a client have in common.
+    Kept with the fields, which all requests of a client have in common. The keys of requests with
+    that `scheme` and `authority` begin with `start`, and end with what the rule has `chosen`.
     """
 
     __slots__ = (
         "_fields",
         "_variants",
         "alone",
+        "authority",
         "chosen",
         "directives",
         "of_one_client",
         "rule",
+        "scheme",
+        "start",
         "upgrade",
         "wants_part",
+        "whole_query",
     )
 
-    def __init__(self, fields: Fields, rule: CacheRule) -> None:
+    def __init__(self, fields: Fields, rule: CacheRule, scheme: bytes, authority: bytes) -> None:
         self.rule = rule
+        self.scheme = scheme
+        self.authority = authority
+        self.start = key_start(scheme, authority, rule.key)
         self.directives: RequestDirectives = NOTHING_ASKED
         if b"request-cache-control" not in rule.ignore:
             self.directives = parse_request(fields.get(b"cache-control"), fields.get(b"pragma"))
@@ -73,6 +84,7 @@ class Asked:
         )
         self.upgrade = b"upgrade" in fields
         self.chosen = chosen_parts(fields, rule.key)
+        self.whole_query = counts_whole_query(rule.key)
         self._fields = fields
         self._variants: dict[tuple[bytes, ...], bytes] = {}
 
@@ -86,12 +98,18 @@ class Asked:
         return found
 
 
-def asked_by(fields: Fields, rule: CacheRule) -> Asked:
-    """Return what `fields` ask, as it was understood before or for the first time."""
+def asked_by(request: Request, rule: CacheRule, scheme: bytes) -> Asked:
+    """Return what its fields ask, as it was understood before or for the first time."""
+    fields, authority = request.fields, request.authority
     known = fields.asked
-    if isinstance(known, Asked) and known.rule is rule:
+    if (
+        isinstance(known, Asked)
+        and known.rule is rule
+        and known.scheme == scheme
+        and known.authority == authority
+    ):
         return known
-    made = Asked(fields, rule)
+    made = Asked(fields, rule, scheme, authority)
     fields.asked = made
     return made
 
@@ -137,8 +155,11 @@ class Question:
         self.scheme = scheme
         self.origin = origin
         self.certified = certified
-        known = self._by_fields = asked_by(request.fields, rule)
-        self.key = primary_key(request, rule.key, scheme, origin, known.chosen)
+        known = self._by_fields = asked_by(request, rule, scheme)
+        if origin is None and known.whole_query:
+            self.key = with_path(known.start, request.path, request.query) + known.chosen
+        else:
+            self.key = primary_key(request, rule.key, scheme, origin)
         self.asked = known.directives
         self.plain = request.method == b"GET" and not known.of_one_client
         self.wants_part = known.wants_part

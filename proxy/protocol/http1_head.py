@@ -1,12 +1,13 @@
 """A request head, from bytes to a Request: parsed, framed, its target understood.
 
 Clients repeat themselves: the heads of a page's pictures differ in one line, those of a script
-that polls in none. So requests without content are remembered by their bytes, and what field lines
-come to by theirs, each kind in a table of its own: of a request line that was never seen only that
-line is read, and however many of them come, they put out of memory no more than their own kind.
+that polls in none. So what field lines come to is remembered by their bytes, and with the same
+lines a request without content by its request line, from the second time on: what is asked for
+once costs no memory, however much of it comes.
 """
 
 import re
+from itertools import count
 from typing import Final
 
 from proxy.errors import HeadersTooLargeError, MethodNotAllowedError
@@ -17,15 +18,19 @@ from proxy.rules.framing import request_framing
 from proxy.rules.heads import parse_fields, parse_request_line
 from proxy.rules.target import as_applications_see, parse_target, read_host
 
-# 1024 heads of at most 2 KiB, and what was made of them: 20 MiB of a worker at the very most.
-REMEMBERED: Final = 1024
-REMEMBERED_BYTES: Final = 2048
+# 1024 times field lines of at most 2 KiB, and what was made of them: 10 MiB of a worker at the very
+# most; 4096 requests with a line of at most 512 bytes: as much.
+BLOCKS: Final = 1024
+BLOCK_BYTES: Final = 2048
+REQUESTS: Final = 4096
+LINE_BYTES: Final = 512
 
 # The request line of nearly all requests, whose path has nothing to decode nor to resolve.
 _PLAIN_LINE = re.compile(
     rb"(?!CONNECT )([!#$%&'*+\-.^_`|~0-9A-Za-z]+) "
-    rb"((/[\x21\x22\x24\x26-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?) HTTP/1\.[1-9]\r\n"
+    rb"((/[\x21\x22\x24\x26-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?) HTTP/1\.[1-9]"
 )
+_tags: Final = count()
 
 
 class Understood:
@@ -34,7 +39,7 @@ class Understood:
     `length` is that of the content, or CHUNKED; the rest as in `message.Request`.
     """
 
-    __slots__ = ("authority", "fields", "host", "length", "persistent")
+    __slots__ = ("authority", "fields", "host", "length", "persistent", "tag")
 
     def __init__(
         self, fields: Fields, length: int, authority: bytes, host: bytes, persistent: bool
@@ -44,10 +49,14 @@ class Understood:
         self.authority = authority
         self.host = host
         self.persistent = persistent
+        # What no other has: put behind a request line, it stands for all of a head.
+        self.tag = b"\n%x" % next(_tags)
 
 
-_requests: Recent[bytes, Request] = Recent(REMEMBERED)
-_understood: Recent[bytes, Understood] = Recent(REMEMBERED)
+_understood: Recent[bytes, Understood] = Recent(BLOCKS)
+_requests: Recent[bytes, Request] = Recent(REQUESTS)
+# The hashes of what came once.
+_seen: Recent[int, bool] = Recent(REQUESTS)
 
 
 def read_head(head: bytes, header_count: int) -> tuple[Request, int]:
@@ -57,16 +66,19 @@ def read_head(head: bytes, header_count: int) -> tuple[Request, int]:
     BadRequestError, HeadersTooLargeError, MethodNotAllowedError, NotImplementedMethodError,
     VersionError.
     """
-    request = _requests.get(head)
-    if request is not None:
-        return request, 0
-    match = _PLAIN_LINE.match(head)
+    end = head.find(b"\r\n")
+    line, block = head[:end], head[end + 2 :]
+    known = _understood.get(block)
+    if known is not None:
+        request = _requests.get(line + known.tag)
+        if request is not None:
+            return request, 0
+    match = _PLAIN_LINE.fullmatch(line)
     path = b"/." if match is None else match[3]
     if match is None or b"/." in path:
-        request, length = read_any(head, header_count)
+        request, known = read_any(line, block, header_count)
     else:
-        known = understand(head[match.end() :], 1, header_count)
-        length = known.length
+        known = understand(block, 1, header_count)
         request = Request(
             match[1],
             match[2],
@@ -78,16 +90,24 @@ def read_head(head: bytes, header_count: int) -> tuple[Request, int]:
             known.host,
             known.persistent,
         )
-    if not length and len(head) <= REMEMBERED_BYTES:
-        _requests.add(head, request)
-    return request, length
+    if not known.length and request.minor_version and end <= LINE_BYTES:
+        remember(line + known.tag, request)
+    return request, known.length
 
 
-def read_any(head: bytes, header_count: int) -> tuple[Request, int]:
-    """Do as `read_head`, whatever the request line says, and remember no request."""
-    end = head.find(b"\r\n")
-    method, target, minor = parse_request_line(head[:end])
-    known = understand(head[end + 2 :], minor, header_count)
+def remember(name: bytes, request: Request) -> None:
+    """Remember a request that came before."""
+    number = hash(name)
+    if _seen.get(number) is None:
+        _seen.add(number, True)
+    else:
+        _requests.add(name, request)
+
+
+def read_any(line: bytes, block: bytes, header_count: int) -> tuple[Request, Understood]:
+    """Read a request whatever its line says."""
+    method, target, minor = parse_request_line(line)
+    known = understand(block, minor, header_count)
     if method == b"CONNECT":
         raise MethodNotAllowedError("CONNECT is for forward proxies", ALLOW)
     parsed = parse_target(method, target, known.fields.get_all(b"host"), minor)
@@ -103,7 +123,7 @@ def read_any(head: bytes, header_count: int) -> tuple[Request, int]:
         known.persistent,
     )
     request.route_path = as_applications_see(parsed.path)
-    return request, known.length
+    return request, known
 
 
 def understand(block: bytes, minor_version: int, header_count: int) -> Understood:
@@ -118,7 +138,7 @@ def understand(block: bytes, minor_version: int, header_count: int) -> Understoo
         authority, host = read_host(fields.get_all(b"host"), minor_version)
         persistent = persists(minor_version, fields.get(b"connection"))
         known = Understood(fields, length, authority, host, persistent)
-        if minor_version and len(block) <= REMEMBERED_BYTES:
+        if minor_version and len(block) <= BLOCK_BYTES:
             _understood.add(block, known)
     if len(known.fields.lines) > header_count:
         raise HeadersTooLargeError(f"{len(known.fields.lines)} field lines")

@@ -50,17 +50,12 @@ _UNREADABLE = re.compile(rb"[^!\"$&-~]")
 
 
 def primary_key(
-    request: Request,
-    rule: KeyRule,
-    scheme: bytes,
-    origin: Origin | None = None,
-    chosen: bytes | None = None,
+    request: Request, rule: KeyRule, scheme: bytes, origin: Origin | None = None
 ) -> bytes:
     """Return the key of the resource that a request is for; GET and HEAD have the same.
 
     `origin` is who asks, where a trusted peer may have named another host or port: applications
-    build their links from these, so both are in the key then. `chosen` is what `chosen_parts` has
-    made of the fields, where that is known.
+    build their links from these, so both are in the key then.
     """
     key = base_key(scheme, request.authority, request.path, request.query, rule)
     if origin is not None and rule.host:
@@ -69,7 +64,7 @@ def primary_key(
         port = b":" + origin.port
         if not origin.host.endswith(port) and port != _PORTS[scheme]:
             key += b" forwarded-port:" + origin.port
-    return key + (chosen_parts(request.fields, rule) if chosen is None else chosen)
+    return key + chosen_parts(request.fields, rule)
 
 
 def base_key(
@@ -80,13 +75,19 @@ def base_key(
     The authority is without the default port of `scheme` (RFC 9110 §4.2.3). What the rule leaves
     out is b"*", which is no authority and no scheme.
     """
+    return with_path(key_start(scheme, authority, rule), path, key_query(query, rule))
+
+
+def key_start(scheme: bytes, authority: bytes, rule: KeyRule) -> bytes:
+    """Return what a `base_key` has before the path."""
     if b":" in authority:
         authority = authority.removesuffix(_PORTS[scheme])
-    parts = [scheme if rule.scheme else b"*", b"://", authority if rule.host else b"*", path]
-    query = key_query(query, rule)
-    if query is not None:
-        parts += [b"?", query]
-    return b"".join(parts)
+    return b"%b://%b" % (scheme if rule.scheme else b"*", authority if rule.host else b"*")
+
+
+def with_path(start: bytes, path: bytes, query: bytes | None) -> bytes:
+    """Return a `base_key` made of its parts; `query` is the one that counts."""
+    return start + path if query is None else b"".join((start, path, b"?", query))
 
 
 def key_url(key: bytes) -> bytes:
@@ -99,9 +100,9 @@ def key_query(query: bytes | None, rule: KeyRule) -> bytes | None:
 
     Parameters of one name keep their order among each other. None when none of them is left.
     """
-    keep, ignore = rule.keep_query, rule.ignore_query
-    if query is None or (keep is None and ignore is None and not rule.sort_query):
+    if query is None or counts_whole_query(rule):
         return query
+    keep, ignore = rule.keep_query, rule.ignore_query
     parameters = [
         parameter
         for parameter in parse_query(query)
@@ -111,6 +112,11 @@ def key_query(query: bytes | None, rule: KeyRule) -> bytes | None:
     if rule.sort_query:
         parameters.sort(key=_name)
     return b"&".join([parameter.raw for parameter in parameters]) if parameters else None
+
+
+def counts_whole_query(rule: KeyRule) -> bool:
+    """Say whether a query counts as it is written."""
+    return rule.keep_query is None and rule.ignore_query is None and not rule.sort_query
 
 
 def vary_names(fields: Fields, ignore: frozenset[bytes] = frozenset()) -> tuple[bytes, ...] | None:

@@ -15,10 +15,11 @@ def request(path: bytes, fields: Fields, method: bytes = b"GET") -> Request:
 
 def test_field_lines_are_understood_once_for_each_rule() -> None:
     fields = Fields([(b"Host", b"h"), (b"Cache-Control", b"max-age=5")])
-    known = asked_by(fields, RULE)
-    assert asked_by(fields, RULE) is known
+    known = asked_by(request(b"/a", fields), RULE, b"http")
+    assert asked_by(request(b"/b", fields), RULE, b"http") is known
+    assert asked_by(request(b"/b", fields), RULE, b"https") is not known
     other = CacheRule(ignore=frozenset((b"request-cache-control",)))
-    assert asked_by(fields, other).directives.max_age is None
+    assert asked_by(request(b"/a", fields), other, b"http").directives.max_age is None
     assert known.directives.max_age == 5
 
 
@@ -38,7 +39,8 @@ def test_questions_with_the_same_field_lines_differ_in_what_they_are_for() -> No
 
 @pytest.mark.parametrize("count", [1, MOST_VARIANTS, 5 * MOST_VARIANTS])
 def test_what_fields_come_to_is_remembered_for_some_lists_of_names(count: int) -> None:
-    asked = Asked(Fields([(b"X-%d" % number, b"%d" % number) for number in range(count)]), RULE)
+    fields = Fields([(b"X-%d" % number, b"%d" % number) for number in range(count)])
+    asked = Asked(fields, RULE, b"http", b"h")
     for _ in range(2):
         for number in range(count):
             assert asked.variant((b"x-%d" % number,)) == b"x-%d=%d" % (number, number)

@@ -14,7 +14,15 @@ from proxy.errors import (
 )
 from proxy.message import Request
 from proxy.protocol import http1_head
-from proxy.protocol.http1_head import REMEMBERED, REMEMBERED_BYTES, persists, read_any, read_head
+from proxy.protocol.http1_head import (
+    BLOCK_BYTES,
+    BLOCKS,
+    LINE_BYTES,
+    REQUESTS,
+    persists,
+    read_any,
+    read_head,
+)
 from proxy.recent import Recent
 
 # All of a request that its head decides.
@@ -29,10 +37,19 @@ def head(path: str, *lines: str) -> bytes:
 
 
 def test_a_head_that_comes_again_is_not_read_again() -> None:
+    once, _ = read_head(head("/again"), 100)
     first, _ = read_head(head("/again"), 100)
     second, length = read_head(head("/again"), 100)
-    assert second is first
+    assert second is first is not once
     assert length == 0
+
+
+def test_what_came_once_costs_no_memory() -> None:
+    held = len(http1_head._requests)
+    for number in range(3 * REQUESTS):
+        read_head(head(f"/once/{number}"), 100)
+        assert len(http1_head._seen) <= REQUESTS
+    assert len(http1_head._requests) == held
 
 
 def test_a_request_with_content_is_never_shared() -> None:
@@ -42,24 +59,30 @@ def test_a_request_with_content_is_never_shared() -> None:
     assert second is not first
 
 
-def test_a_large_head_is_not_remembered() -> None:
-    large = head("/large", "A: " + "b" * REMEMBERED_BYTES)
-    assert read_head(large, 100)[0] is not read_head(large, 100)[0]
+@pytest.mark.parametrize(
+    "large", [head("/large", "A: " + "b" * BLOCK_BYTES), head("/" + "l" * LINE_BYTES)]
+)
+def test_a_large_head_is_not_remembered(large: bytes) -> None:
+    requests = [read_head(large, 100)[0] for _ in range(4)]
+    assert len(set(map(id, requests))) == 4
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    for number in range(3 * REMEMBERED):
-        read_head(head(f"/{number}"), 100)
-        assert len(http1_head._requests) <= REMEMBERED
-    for number in range(3 * REMEMBERED):
+    for number in range(2 * REQUESTS):
+        for _ in range(2):
+            read_head(head(f"/{number}"), 100)
+        assert len(http1_head._requests) <= REQUESTS
+    for number in range(3 * BLOCKS):
         read_head(head("/", f"X: {number}"), 100)
-        assert len(http1_head._understood) <= REMEMBERED
+        assert len(http1_head._understood) <= BLOCKS
 
 
 def test_a_head_that_comes_all_the_time_is_read_once_however_many_others_come() -> None:
+    read_head(head("/steady"), 100)
     first, _ = read_head(head("/steady"), 100)
-    for number in range(3 * REMEMBERED):
-        read_head(head(f"/{number}"), 100)
+    for number in range(2 * REQUESTS):
+        for _ in range(2):
+            read_head(head(f"/steady/{number}"), 100)
         if not number % 100:
             assert read_head(head("/steady"), 100)[0] is first
 
@@ -68,6 +91,16 @@ def test_requests_for_different_things_share_field_lines_that_are_the_same() -> 
     first, _ = read_head(head("/a", "X: y"), 100)
     second, _ = read_head(head("/b?c", "X: y"), 100)
     assert first.fields is second.fields
+
+
+def test_a_request_is_remembered_with_its_own_field_lines_and_version() -> None:
+    for _ in range(3):
+        for mark in ("a", "b"):
+            request, _ = read_head(head("/one", f"X: {mark}"), 100)
+            assert request.fields.get(b"x") == mark.encode()
+            older, _ = read_head(head("/one", f"X: {mark}").replace(b"P/1.1", b"P/1.0"), 100)
+            assert (request.minor_version, older.minor_version) == (1, 0)
+            assert (request.persistent, older.persistent) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +121,7 @@ def test_all_forms_of_a_request_line_are_read_alike(
     line: bytes, path: bytes, query: bytes | None
 ) -> None:
     whole = line + b"\r\nHost: H:80\r\n\r\n"
-    for request in (read_head(whole, 100)[0], read_any(whole, 100)[0]):
+    for request in (read_head(whole, 100)[0], read_any(line, b"Host: H:80\r\n\r\n", 100)[0]):
         assert (request.path, request.query) == (path, query)
         assert request.target == line.split()[1]
         assert request.minor_version == (0 if line.endswith(b"0") else 1)
@@ -125,16 +158,21 @@ def test_a_plain_request_line_is_read_as_any_other(
 ) -> None:
     line = b"%b /%b %b" % (method, b"".join(pieces).replace(b"\n", b""), version)
     whole = line + b"\r\nHost: h\r\n\r\n"
-    http1_head._requests = Recent(REMEMBERED)
+    http1_head._requests = Recent(REQUESTS)
 
-    def read(function: Callable[[bytes, int], tuple[Request, int]]) -> object:
+    def slowly() -> tuple[Request, int]:
+        request, known = read_any(line, b"Host: h\r\n\r\n", 100)
+        return request, known.length
+
+    def read(function: Callable[[], tuple[Request, int]]) -> object:
         try:
-            request, length = function(whole, 100)
+            request, length = function()
         except HttpError as error:
             return type(error)
         return [length, *(getattr(request, name) for name in SEEN)]
 
-    assert read(read_head) == read(read_any)
+    for _ in range(3):
+        assert read(lambda: read_head(whole, 100)) == read(slowly)
 
 
 @pytest.mark.parametrize("target", [b"h:443", b"/a"])
