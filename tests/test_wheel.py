@@ -38,6 +38,10 @@ def test_the_wheel_holds_the_server_only(tmp_path: Path) -> None:
     assert {name.split("/")[0].split("-")[0] for name in names} == {"proxy", "proxyd"}
     assert "proxy/py.typed" in names
     assert "proxyd = proxy.cli:main" in commands
+    # What the lab's page is made of is no module, and is read by name when it is written.
+    page_files = {path.name for path in (ROOT / "proxy/lab/page_files").iterdir()}
+    assert page_files >= {"page.html", "page.css", "page.js", "d3.min.js", "plot.min.js"}
+    assert {f"proxy/lab/page_files/{name}" for name in page_files} <= set(names)
 
 
 def can_compile() -> bool:

@@ -93,7 +93,8 @@ def nginx_version() -> str:
     """Ask nginx for its version."""
     program = find_program("nginx") or "nginx"
     told = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)  # noqa: S603
-    return f"{told.stderr.strip().rpartition('/')[2]}, waitress {metadata.version('waitress')}"
+    version = told.stderr.strip().rpartition("/")[2]
+    return f"nginx {version}, waitress {metadata.version('waitress')}"
 
 
 def alone(server: str) -> Callable[[Site], Build]:
@@ -166,7 +167,7 @@ KINDS = (
     Kind(
         key="werkzeug",
         title="Werkzeug",
-        summary="What `flask run` starts: a server for development, with a thread for each "
+        summary="What “flask run” starts: a server for development, with a thread for each "
         "connection.",
         layers=["Werkzeug", APPLICATION],
         restarts=False,
@@ -238,7 +239,7 @@ KINDS = (
     ),
     Kind(
         key="proxyd-cache",
-        title="proxyd → Waitress, cached",
+        title="proxyd + cache → Waitress",
         summary="The same, with the cache on, as it is by default.",
         layers=["proxyd", "Waitress", APPLICATION],
         restarts=True,

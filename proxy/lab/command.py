@@ -19,12 +19,14 @@ PAGE = Path("proxyd-lab.html")
 DEMO = "backend.wsgi:app"
 DEMO_NEEDS = ("flask", "sqlalchemy")
 OWN = "own"
+# Up to here a time is told in seconds.
+FEW_S = 100
 PACKAGE = "proxyd[lab]"
 
 
 def lab(  # noqa: PLR0913, PLR0917 - typer makes an option of each
     quick: Annotated[
-        bool, typer.Option("--quick/--full", help="Two minutes, or as long as it needs.")
+        bool, typer.Option("--quick/--full", help="About two minutes, or as long as it needs.")
     ] = True,
     app: Annotated[
         str,
@@ -63,6 +65,7 @@ def lab(  # noqa: PLR0913, PLR0917 - typer makes an option of each
     for file in (json_file, html_file):
         check_writable(file)
     console = Console()
+    console.print(announced(plan), markup=False)
     with ends_orderly() as check:
         report = with_progress(plan, check)
     print_report(report, console)
@@ -107,6 +110,18 @@ def chosen(what: str, text: str, known: Sequence[str]) -> Sequence[str]:
         if name not in known:
             raise LabError(f"there is no {what} {name!r}; there are: {', '.join(known)}")
     return names or known
+
+
+def announced(plan: "Plan") -> str:
+    """Say what will be done, and about how long that takes."""
+    takes_s = plan.takes_s()
+    time = (
+        f"{takes_s / 60:.0f} minutes" if takes_s > FEW_S else f"{max(10, round(takes_s, -1)):.0f} s"
+    )
+    return (
+        f"{plan.installed()} stacks, {len(plan.experiments)} experiments, "
+        f"{plan.sizes.rounds} rounds: about {time}"
+    )
 
 
 def demo() -> str:

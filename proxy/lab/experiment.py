@@ -1,10 +1,16 @@
 """What an experiment is to the lab, and the figures that several of them have."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from proxy.lab.model import Metric, Picture
 from proxy.lab.sizes import Sizes
 from proxy.lab.visit import Observation, Visit
+
+# The first and the last round each have a stack that was started for them.
+Due = Literal["every round", "first round", "last round"]
+
+# What an observation takes beside its own time: the last answers, the look at its processes.
+OVERHEAD_S = 0.15
 
 RATE = Metric(key="rate", title="Throughput", unit="requests/s", better="more")
 CPU = Metric(
@@ -28,7 +34,7 @@ MEMORY = Metric(
 
 
 class Experiment(Protocol):
-    """One question, and how to put it to a stack that runs. `every_round`: or in the first only."""
+    """One question, and how to put it to a stack that runs; `due` says in which rounds."""
 
     key: str
     number: int
@@ -37,10 +43,14 @@ class Experiment(Protocol):
     picture: Picture
     headline: str
     metrics: list[Metric]
-    every_round: bool
+    due: Due
 
     def method(self, sizes: Sizes) -> str:
         """Say what is done, with its sizes."""
+        ...
+
+    def takes_s(self, sizes: Sizes) -> float:
+        """Return about how long one observation of a stack takes that can do it."""
         ...
 
     def observe(self, visit: Visit) -> Observation:

@@ -185,10 +185,12 @@ def through(result: Result) -> int:
 
 def said(results: list[Result], titles: Titles, sentence: str) -> str:
     """Write a sentence about these stacks, "" when it is about none."""
-    names = [titles[one.stack] for one in results]
-    if len(names) > 1:
-        names[-2:] = [f"{names[-2]} and {names[-1]}"]
-    return sentence.format(", ".join(names)) if names else ""
+    return sentence.format(enumerated([titles[one.stack] for one in results])) if results else ""
+
+
+def enumerated(names: list[str]) -> str:
+    """Write names as a sentence has them: commas between, "and" before the last."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def compared(

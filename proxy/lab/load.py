@@ -47,7 +47,7 @@ async def do(job: LoadJob) -> Told:
                 asking[place] = ClosedCrowd(job, crowd)
             case "open":
                 asking[place] = OpenCrowd(job, crowd)
-    connected = [await crowd.settle() for crowd in staying.values()]
+    connected = await asyncio.gather(*(crowd.settle() for crowd in staying.values()))
     put(Ready(connected=sum(connected)))
     began_at, cpu_began_s = time.monotonic(), time.process_time()
     told: dict[int, CrowdTold] = dict(

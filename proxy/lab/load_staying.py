@@ -17,7 +17,7 @@ BATCH = 50
 PIECES_PER_S = 5
 RECEIVE_BUFFER_BYTES = 4096
 # What it costs to let all of them in at once is not what the visitor is asked about.
-SETTLE_S = 1.0
+SETTLE_S = 0.6
 
 Work = Callable[[asyncio.AbstractEventLoop, socket.socket], Awaitable[str]]
 

@@ -1,5 +1,6 @@
 """What a report says of the machine and of the versions that it was measured with."""
 
+import os
 import platform
 import sys
 from importlib import metadata
@@ -28,6 +29,16 @@ def machine() -> Machine:
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
     )
+
+
+def foreign_s() -> float:
+    """Return the CPU time of all that is neither this process nor ended below it, since the boot.
+
+    Also what a hypervisor gave to others meanwhile, where the system tells.
+    """
+    all_times, mine = psutil.cpu_times(), os.times()
+    kinds = ("user", "nice", "system", "irq", "softirq", "steal")
+    return sum(getattr(all_times, kind, 0.0) for kind in kinds) - sum(mine[:4])
 
 
 def cpu_name() -> str:

@@ -13,8 +13,9 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from proxy.lab.explanations import explanation, through
+from proxy.lab.explanations import enumerated, explanation, said, through
 from proxy.lab.journey import PARTS
+from proxy.lab.load_job import GOOD
 from proxy.lab.model import Experiment, Metric, Report
 from proxy.lab.table import cell_text, is_probes, notes, number, part_text, parts
 
@@ -89,9 +90,16 @@ def metric_of(experiment: Experiment, key: str) -> Metric:
 
 
 def finding(experiment: Experiment, titles: dict[str, str]) -> str:
-    """Say in a sentence what was found, best and worst, "" where there is nothing to compare."""
+    """Say in short what was found, "" where there is nothing to compare."""
     if is_probes(experiment):
         return verdicts(experiment, titles)
+    return " ".join(
+        part for part in (extremes(experiment, titles), unanswered(experiment, titles)) if part
+    )
+
+
+def extremes(experiment: Experiment, titles: dict[str, str]) -> str:
+    """Name the best and the worst, with their numbers."""
     metric = metric_of(experiment, experiment.headline)
     found = [
         (result.figures[metric.key].median, titles[result.stack])
@@ -100,19 +108,25 @@ def finding(experiment: Experiment, titles: dict[str, str]) -> str:
     ]
     if not found or not metric.better:
         return ""
-    found.sort(reverse=metric.better == "more")
-    best, worst = found[0], found[-1]
-    if best[0] == worst[0]:
-        return f"{metric.title}: {quantity(best[0], metric)}, the same with every stack."
+    values = sorted((value for value, _ in found), reverse=metric.better == "more")
+    best, worst = values[0], values[-1]
+    if best == worst:
+        return f"{metric.title}: {quantity(best, metric)}, the same with every stack."
     return (
-        f"{metric.title}: from {quantity(best[0], metric)} ({named(best[0], found)}) "
-        f"to {quantity(worst[0], metric)} ({named(worst[0], found)})."
+        f"{metric.title}: from {quantity(best, metric)} ({named(best, found)}) "
+        f"to {quantity(worst, metric)} ({named(worst, found)})."
     )
+
+
+def unanswered(experiment: Experiment, titles: dict[str, str]) -> str:
+    """Name the stacks of which nobody got an answer."""
+    silent = [one for one in experiment.results if one.requests and not one.answers.get(GOOD)]
+    return said(silent, titles, "Nobody was answered by {}.")
 
 
 def named(value: float, found: list[tuple[float, str]]) -> str:
     """Name the stacks that have a value."""
-    return ", ".join(title for one, title in found if one == value)
+    return enumerated([title for one, title in found if one == value])
 
 
 def quantity(value: float, metric: Metric) -> str:

@@ -26,7 +26,7 @@ from proxy.lab.catalog import THREADS, Kind
 from proxy.lab.experiment import Experiment
 from proxy.lab.experiments.files import LARGE, LARGE_BYTES, SMALL, SMALL_BYTES
 from proxy.lab.generator import Generator
-from proxy.lab.machine import machine, versions
+from proxy.lab.machine import cpus, foreign_s, machine, versions
 from proxy.lab.model import FORMAT, Options, Report, Result, Stack
 from proxy.lab.model import Experiment as Found
 from proxy.lab.running import Running, running
@@ -39,6 +39,11 @@ REFERENCE_TIMEOUT_S = 60.0
 # Of what one core could make, if it did nothing else; so that no stack is over its capacity.
 STEADY_SHARE, BURST_TIMES = 0.25, 4.0
 STEADY_LIMITS, BURST_LIMITS = (4.0, 200.0), (50.0, 3000.0)
+
+# Above this, other programs stand in the way of those that are measured.
+QUIET_SHARE = 0.05
+# What the plan reckons with: until the first stack starts; and the start and the end of a stack.
+BEGIN_S, START_S = 2.0, 1.5
 
 # Called with what is being done, and with how many steps of the plan are.
 Advance = Callable[[str, int], None]
@@ -56,10 +61,33 @@ class Plan:
     target: str
     page: str
 
+    def due(self, number: int) -> list[Experiment]:
+        """Return the experiments of a round, counted from 0."""
+        dues = {"every round"}
+        if number == 0:
+            dues.add("first round")
+        if number == self.sizes.rounds - 1:
+            dues.add("last round")
+        return [one for one in self.experiments if one.due in dues]
+
+    def installed(self) -> int:
+        """Return how many stacks will run."""
+        return sum(not kind.missing() for kind in self.kinds)
+
     def steps(self) -> int:
         """Return of how many observations it consists."""
-        visits = sum(not kind.missing() for kind in self.kinds)
-        return visits * sum(self.sizes.rounds if one.every_round else 1 for one in self.experiments)
+        rounds = range(self.sizes.rounds)
+        return self.installed() * sum(len(self.due(number)) for number in rounds)
+
+    def takes_s(self) -> float:
+        """Return about how long it takes."""
+        round_s = START_S + self.sizes.warm_up_s
+        observed_s = sum(
+            one.takes_s(self.sizes)
+            for number in range(self.sizes.rounds)
+            for one in self.due(number)
+        )
+        return BEGIN_S + self.installed() * (self.sizes.rounds * round_s + observed_s)
 
 
 @final
@@ -83,7 +111,7 @@ class Run:
 
     def run(self) -> Report:
         """Measure everything. Raises LabError when nothing can be measured."""
-        began_at = time.monotonic()
+        began_at, foreign_began_s = time.monotonic(), foreign_s()
         files = self._folder / "static"
         files.mkdir()
         for name, content in self._files.items():
@@ -101,10 +129,11 @@ class Run:
                 for kind in self._plan.kinds:
                     self._visit(kind, number, generator, rates)
         experiments = [self._found(experiment) for experiment in self._plan.experiments]
+        took_s, others_s = time.monotonic() - began_at, foreign_s() - foreign_began_s
         return Report(
             format=FORMAT,
             made_at=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
-            took_s=round(time.monotonic() - began_at, 1),
+            took_s=round(took_s, 1),
             machine=machine(),
             options=self._options(),
             versions=versions(),
@@ -116,6 +145,7 @@ class Run:
                 f"at a constant rate are {rates.steady:,.0f} per second, the burst "
                 f"{rates.burst:,.0f}. Every stack has one process with {THREADS} threads for "
                 "the application.",
+                disturbed(others_s / (took_s * cpus())),
                 *self._broken.values(),
             ],
         )
@@ -161,7 +191,6 @@ class Run:
 
     def _visit(self, kind: Kind, number: int, generator: Generator, rates: Rates) -> None:
         """Start a stack, do what is due in this round, and end it."""
-        experiments = [one for one in self._plan.experiments if number == 0 or one.every_round]
         missing = kind.missing()
         if missing or kind.key in self._broken:
             self._stacks.setdefault(kind.key, stack(kind, None, missing))
@@ -184,10 +213,13 @@ class Run:
                     files=self._files,
                 )
                 visit.closed(visit.page("/lab/dynamic"), self._plan.sizes.warm_up_s)
-                for experiment in experiments:
+                for experiment in self._plan.due(number):
                     self._advance(f"{kind.title}: {experiment.title}", self._done)
                     seen = self._seen.setdefault((experiment.key, kind.key), [])
                     seen.append(experiment.observe(visit))
+                    if experiment.due != "every round":
+                        # What it has left undone is not to be done in the next one's time.
+                        started.rest()
                     self._done += 1
         except LabError as error:
             self._broken[kind.key] = str(error)
@@ -257,6 +289,15 @@ def environment(plan: Plan, folder: Path, key: bytes) -> dict[str, str]:
         application.FILES: str(folder / "static"),
         application.KEY: key.decode(),
     }
+
+
+def disturbed(share: float) -> str:
+    """Say how much of the machine other programs used, and whether the numbers can be trusted."""
+    share = within(share, (0.0, 1.0))
+    told = f"Other programs used {share:.0%} of the machine's CPU time meanwhile"
+    if share <= QUIET_SHARE:
+        return f"{told}: it was quiet."
+    return f"{told}: measure again when it is quiet, before you believe small differences."
 
 
 def within(value: float, limits: tuple[float, float]) -> float:

@@ -3,7 +3,7 @@
 from collections import Counter
 from statistics import median
 
-from proxy.lab.model import Distribution, Figure, Result, Span
+from proxy.lab.model import Distribution, Figure, Result
 from proxy.lab.visit import Observation, percentile
 
 PERCENTILES = (50, 75, 90, 95, 99, 99.9, 100)
@@ -34,21 +34,10 @@ def summed(stack: str, rounds: list[Observation]) -> Result:
         timeline=latest.timeline,
         probes=latest.probes,
         processes=latest.processes,
-        journey=[] if failures else journey(rounds),
+        journey=[] if failures else latest.journey,
         generator_cpu=max(one.generator_cpu for one in rounds),
         notes=notes,
     )
-
-
-def journey(rounds: list[Observation]) -> list[Span]:
-    """Return the journey of the round in the middle, by how long it took."""
-    found = sorted((one.journey for one in rounds if one.journey), key=ended_ms)
-    return found[(len(found) - 1) // 2] if found else []
-
-
-def ended_ms(spans: list[Span]) -> float:
-    """Return when a journey was over."""
-    return spans[-1].start_ms + spans[-1].duration_ms
 
 
 def figures(rounds: list[Observation]) -> dict[str, Figure]:

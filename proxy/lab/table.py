@@ -133,4 +133,4 @@ def number(value: float) -> str:
     """Write a number with as many digits as are worth reading."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{value:.{1 if value >= 10 else 2}f}".rstrip("0").rstrip(".")

@@ -96,13 +96,13 @@ class Visit:
         """Return a request for a static file."""
         return Ask(head=head("GET", f"/static/{name}"), body=self.files[name])
 
-    def job(self, duration_s: float, *crowds: Crowd) -> LoadJob:
+    def job(self, duration_s: float, *crowds: Crowd, timeout_s: float | None = None) -> LoadJob:
         """Return a job for this stack."""
         return LoadJob(
             host=HOST,
             port=self.stack.port,
             duration_s=duration_s,
-            timeout_s=self.sizes.timeout_s,
+            timeout_s=self.sizes.timeout_s if timeout_s is None else timeout_s,
             crowds=list(crowds),
         )
 

@@ -1,5 +1,6 @@
 """What `proxyd lab` refuses before it measures anything, and what it shows."""
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from proxy.lab import command
 from proxy.lab.catalog import KINDS
 from proxy.lab.experiments.all import EXPERIMENTS
 from proxy.lab.model import from_json
+from proxy.lab.run import Plan
+from proxy.lab.sizes import PACES
 from proxy.lab.table import number, print_report
 
 SAMPLE = Path(__file__).with_name("sample.json")
@@ -23,6 +26,42 @@ def test_a_plan_has_everything_unless_it_is_told_less(tmp_path: Path) -> None:
     less = command.planned("full", "shop:app", "/news", "waitress, proxyd", "files")
     assert [kind.key for kind in less.kinds] == ["waitress", "proxyd"]
     assert (less.target, less.page, less.sizes.rounds) == ("shop:app", "/news", 5)
+
+
+def everything(pace: str) -> Plan:
+    """Return a plan with every stack, as if all were installed here."""
+    plan = command.planned(pace, "own", "/", "", "")
+    return replace(plan, kinds=[replace(kind, missing=lambda: "") for kind in plan.kinds])
+
+
+def test_quick_is_done_in_two_minutes_with_every_stack_installed() -> None:
+    plan = everything("quick")
+    assert plan.installed() == len(KINDS)
+    assert plan.takes_s() <= 120
+    assert command.announced(plan) == "8 stacks, 9 experiments, 2 rounds: about 2 minutes"
+
+
+def test_what_is_announced_follows_what_is_asked_for() -> None:
+    assert "5 rounds: about 26 minutes" in command.announced(everything("full"))
+    little = command.planned("quick", "own", "/", "waitress", "public")
+    assert command.announced(little) == "1 stacks, 1 experiments, 2 rounds: about 10 s"
+    nothing = replace(little, kinds=[replace(little.kinds[0], missing=lambda: "no")])
+    assert nothing.takes_s() < little.takes_s()
+
+
+@pytest.mark.parametrize("pace", PACES)
+def test_every_experiment_is_due_and_what_needs_a_fresh_stack_comes_after_a_start(
+    pace: str,
+) -> None:
+    plan = everything(pace)
+    rounds = [[one.key for one in plan.due(number)] for number in range(plan.sizes.rounds)]
+    assert plan.steps() == len(KINDS) * sum(map(len, rounds))
+    assert set().union(*rounds) == {one.key for one in EXPERIMENTS}
+    assert all({"dynamic", "public", "files"} <= set(keys) for keys in rounds)
+    # Slow clients and a burst leave memory behind, which would hide what idle connections need.
+    assert {"slow", "burst"} <= set(rounds[0])
+    assert "idle" not in rounds[0]
+    assert "idle" in rounds[-1]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +116,8 @@ def test_the_table_has_medians_verdicts_and_reasons() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "written"), [(1234.5, "1,234"), (12.34, "12.3"), (1.5, "1.5"), (0.0, "0")]
+    ("value", "written"),
+    [(1234.5, "1,234"), (100.0, "100"), (60.0, "60"), (12.34, "12.3"), (1.5, "1.5"), (0.0, "0")],
 )
 def test_numbers_have_as_many_digits_as_are_worth_reading(value: float, written: str) -> None:
     assert number(value) == written

@@ -1,5 +1,7 @@
 """From what is seen to what is said: lies, percentiles, medians, gaps and verdicts."""
 
+import os
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -10,7 +12,9 @@ from proxy.lab.experiments.malformed import MALFORMED, escaped, verdict
 from proxy.lab.experiments.restart import gap_s, timeline
 from proxy.lab.load_job import CrowdTold, Told
 from proxy.lab.load_job import Visit as Timed
+from proxy.lab.machine import foreign_s
 from proxy.lab.model import Calibration, Experiment, Mark, Result
+from proxy.lab.run import disturbed
 from proxy.lab.summing import SAMPLES_LIMIT, distribution, figure, summed
 from proxy.lab.usage import named
 from proxy.lab.visit import Observation, latencies, lies, percentile, visitor
@@ -178,3 +182,25 @@ def test_a_process_has_a_name_and_a_layer(
 ) -> None:
     name, layer = named(service, command, is_root=is_root)
     assert (name.partition(" process")[0], layer) == expected
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [
+        (-0.01, "used 0% of the machine's CPU time meanwhile: it was quiet."),
+        (0.05, "used 5% of the machine's CPU time meanwhile: it was quiet."),
+        (0.4, "used 40% of the machine's CPU time meanwhile: measure again"),
+    ],
+)
+def test_a_report_says_how_much_other_programs_were_in_the_way(share: float, told: str) -> None:
+    assert told in disturbed(share)
+
+
+def test_what_this_process_computes_is_not_of_others() -> None:
+    before_s = foreign_s()
+    began_s = time.process_time()
+    while time.process_time() - began_s < 0.3:
+        pass
+    # As precise as the clocks of the kernel; others may have used all of the other processors.
+    most_s = 0.3 * (os.cpu_count() or 1)
+    assert -0.1 <= foreign_s() - before_s <= 10 * most_s

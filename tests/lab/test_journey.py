@@ -10,8 +10,6 @@ import pytest
 from proxy.lab.application import DIGEST_FIELD, digest
 from proxy.lab.experiments.journey import figures
 from proxy.lab.journey import PARTS, Trip, is_whole, spans, travel
-from proxy.lab.summing import summed
-from proxy.lab.visit import Observation
 
 KEY = b"key"
 BODY = b"a page"
@@ -85,16 +83,6 @@ def test_a_thread_computes_no_longer_than_the_application_takes() -> None:
     # Two clocks; that of the CPU may be a little ahead.
     made = trip({"page": 0.004, "page_cpu": 0.0041})
     assert figures(made) == {"total": 33.0, "outside": 29.0, "application": 4.0, "computing": 4.0}
-
-
-def test_the_journey_of_a_stack_is_that_of_the_round_in_the_middle() -> None:
-    rounds = [
-        Observation(journey=spans(Trip(outcome="good", waiting_s=s, told=PAGE), ["W", "app"]))
-        for s in (0.5, 0.02, 0.1)
-    ]
-    middle = summed("waitress", rounds).journey
-    assert middle[-1].start_ms + middle[-1].duration_ms == 100
-    assert summed("waitress", [Observation()]).journey == []
 
 
 @contextmanager

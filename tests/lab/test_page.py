@@ -2,13 +2,14 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from proxy.lab.model import Report, from_json
+from proxy.lab.model import Figure, Report, Result, from_json
 from proxy.lab.page import embedded, finding, render_html
 from proxy.lab.table import cell_text, parts
 from proxy.lab.table import number as written
@@ -139,5 +140,33 @@ def test_a_finding_names_best_and_worst_with_their_numbers() -> None:
     best, worst = min(figures, key=figures.__getitem__), max(figures, key=figures.__getitem__)
     said = finding(dynamic, TITLES)
     assert f"({TITLES[best]}) to" in said
-    assert said.endswith(f"({TITLES[worst]}).")
+    assert f"({TITLES[worst]})." in said
     assert f"{figures[best]:.0f}" in said
+
+
+def test_a_finding_names_those_of_whom_nobody_got_an_answer() -> None:
+    dynamic = SAMPLE.experiments[0]
+    silent = [
+        Result(stack=stack, outcome="failed", requests=13, answers={"timed out": 13})
+        for stack in ("waitress", "proxyd")
+    ]
+    said = finding(replace(dynamic, results=silent), TITLES)
+    assert said == f"Nobody was answered by {TITLES['waitress']} and {TITLES['proxyd']}."
+    some = replace(silent[0], answers={"timed out": 12, "good": 1})
+    assert finding(replace(dynamic, results=[some]), TITLES) == ""
+
+
+def test_stacks_that_are_equally_good_are_named_in_the_order_of_the_report() -> None:
+    cpu = {"waitress": 100.0, "nginx": 20.0, "proxyd": 20.0, "proxyd-cache": 20.0}
+    results = [
+        Result(
+            stack=stack,
+            outcome="measured",
+            figures={"cpu": Figure(median=value, least=value, most=value, rounds=[value])},
+        )
+        for stack, value in cpu.items()
+    ]
+    last, *first = (TITLES[stack] for stack in cpu)
+    said = finding(replace(SAMPLE.experiments[0], results=results), TITLES)
+    assert f"µs ({first[0]}, {first[1]} and {first[2]}) to " in said
+    assert said.endswith(f"µs ({last}).")

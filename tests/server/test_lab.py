@@ -237,20 +237,40 @@ def test_what_cannot_be_measured_is_told_before(
     assert "Traceback" not in err
 
 
+# Has one page, which is never the same, and only with its query.
+CLOCK = """
+import time
+
+class Clock:
+    def __call__(self, environ, start_response):
+        there = (environ["PATH_INFO"], environ["QUERY_STRING"]) == ("/now", "zone=utc")
+        start_response("200 OK" if there else "404 Not Found", [("Content-Type", "text/plain")])
+        return [str(time.time_ns()).encode()]
+
+class make:
+    app = Clock()
+"""
+
+
 @pytest.mark.timeout(TIMEOUT_S)
-def test_an_application_whose_page_is_never_the_same_is_measured(tmp_path: Path) -> None:
-    (tmp_path / "clock.py").write_text(
-        "import time\n"
-        "def app(environ, start_response):\n"
-        "    start_response('200 OK', [('Content-Type', 'text/plain')])\n"
-        "    return [str(time.time_ns()).encode()]\n"
-    )
-    arguments = ("--app", "clock:app", "--stacks", "waitress", "--only", "dynamic,public")
-    with command(tmp_path, *arguments, "--json", "out.json") as process:
-        _, err = process.communicate(timeout=TIMEOUT_S)
+def test_an_application_of_one_s_own_is_measured_also_when_its_page_is_never_the_same(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "clock.py").write_text(CLOCK)
+    arguments = ("--app", "shop.clock:make.app", "--page", "/now?zone=utc")
+    less = ("--stacks", "waitress,proxyd-cache", "--only", "dynamic,public")
+    with command(tmp_path, *arguments, *less) as process:
+        out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, err
-    report = from_json((tmp_path / "out.json").read_bytes())
-    assert [one.results[0].outcome for one in report.experiments] == ["measured", "measured"]
+    assert "2 stacks, 2 experiments, 2 rounds: about " in out
+    report = from_json((tmp_path / "proxyd-lab.json").read_bytes())
+    assert report.options.application == "shop.clock:make.app"
+    assert report.options.page == "/now?zone=utc"
+    for experiment in report.experiments:
+        assert [one.outcome for one in experiment.results] == ["measured", "measured"]
+        assert all(set(one.answers) == {"good"} for one in experiment.results)
+    assert "shop.clock:make.app" in (tmp_path / "proxyd-lab.html").read_text()
 
 
 def test_the_number_of_threads_is_the_same_for_all() -> None:

@@ -2,7 +2,7 @@
 
 from typing import final
 
-from proxy.lab.experiment import P50, P99
+from proxy.lab.experiment import OVERHEAD_S, P50, P99, Due
 from proxy.lab.load_job import GOOD, REFUSED, TIMED_OUT, Crowd
 from proxy.lab.model import Metric, Picture
 from proxy.lab.sizes import Sizes
@@ -28,15 +28,19 @@ class Burst:
         P50,
         P99,
     ]
-    every_round = False
+    due: Due = "first round"
 
     def method(self, sizes: Sizes) -> str:
         """Say what is done, with its sizes."""
         return (
             "Visitors come at four times the rate that one core could serve for "
             f"{sizes.burst_s:g} s, on up to {sizes.burst_clients:,} connections; who is not "
-            f"answered after {sizes.timeout_s:g} s leaves."
+            f"answered after {sizes.burst_timeout_s:g} s leaves."
         )
+
+    def takes_s(self, sizes: Sizes) -> float:
+        """Return about how long it takes."""
+        return sizes.burst_s + sizes.burst_timeout_s + OVERHEAD_S
 
     def observe(self, visit: Visit) -> Observation:
         """Do it once."""
@@ -46,7 +50,8 @@ class Burst:
             count=visit.sizes.burst_clients,
             rate=visit.rates.burst,
         )
-        told = visit.generator.run(visit.job(visit.sizes.burst_s, crowd))
+        job = visit.job(visit.sizes.burst_s, crowd, timeout_s=visit.sizes.burst_timeout_s)
+        told = visit.generator.run(job)
         seen = Observation(processes=visit.stack.processes())
         visitor(seen, told, 0)
         total = max(1, sum(seen.answers.values()))

@@ -2,7 +2,17 @@
 
 from typing import final
 
-from proxy.lab.experiment import CPU, CPU_SYSTEM, CPU_USER, MEMORY, P50, P99, RATE
+from proxy.lab.experiment import (
+    CPU,
+    CPU_SYSTEM,
+    CPU_USER,
+    MEMORY,
+    OVERHEAD_S,
+    P50,
+    P99,
+    RATE,
+    Due,
+)
 from proxy.lab.experiments.steady import steady
 from proxy.lab.model import Metric, Picture
 from proxy.lab.sizes import Sizes
@@ -20,7 +30,7 @@ class DynamicPage:
     picture: Picture = "bars"
     headline = "cpu"
     metrics: list[Metric] = [CPU, CPU_USER, CPU_SYSTEM, RATE, P50, P99, MEMORY]  # noqa: RUF012
-    every_round = True
+    due: Due = "every round"
 
     def method(self, sizes: Sizes) -> str:
         """Say what is done, with its sizes."""
@@ -29,6 +39,10 @@ class DynamicPage:
             f"it has its answer, for {sizes.closed_s:g} s; then visitors come at a constant rate "
             f"for {sizes.open_s:g} s, and their waiting counts from when they meant to ask."
         )
+
+    def takes_s(self, sizes: Sizes) -> float:
+        """Return about how long it takes."""
+        return sizes.closed_s + sizes.open_s + OVERHEAD_S
 
     def observe(self, visit: Visit) -> Observation:
         """Do it once."""

@@ -2,7 +2,7 @@
 
 from typing import final
 
-from proxy.lab.experiment import P50, P99
+from proxy.lab.experiment import OVERHEAD_S, P50, P99, Due
 from proxy.lab.experiments.steady import flat_out
 from proxy.lab.load_job import Crowd
 from proxy.lab.model import Metric, Picture
@@ -31,7 +31,7 @@ class StaticFiles:
         P50,
         P99,
     ]
-    every_round = True
+    due: Due = "every round"
 
     def method(self, sizes: Sizes) -> str:
         """Say what is done, with its sizes."""
@@ -40,6 +40,10 @@ class StaticFiles:
             f"{sizes.closed_s:g} s, then one of 1 MB for as long; latency is the small file's, at "
             "a constant rate. Every byte is compared."
         )
+
+    def takes_s(self, sizes: Sizes) -> float:
+        """Return about how long it takes."""
+        return 2 * sizes.closed_s + sizes.open_s + OVERHEAD_S
 
     def observe(self, visit: Visit) -> Observation:
         """Do it once."""

@@ -3,11 +3,14 @@
 from typing import final
 
 from proxy.lab.application import HELLO
-from proxy.lab.experiment import P50, P99, memory_mib
+from proxy.lab.experiment import OVERHEAD_S, P50, P99, Due, memory_mib
 from proxy.lab.load_job import Ask, Crowd
 from proxy.lab.model import Metric, Picture
 from proxy.lab.sizes import Sizes
 from proxy.lab.visit import Observation, Visit, head, lies, visitor
+
+# Until one connection has had its few bytes.
+CONNECTION_S = 0.0006
 
 
 @final
@@ -32,7 +35,7 @@ class IdleConnections:
         P50,
         P99,
     ]
-    every_round = False
+    due: Due = "last round"
 
     def method(self, sizes: Sizes) -> str:
         """Say what is done, with its sizes."""
@@ -40,6 +43,10 @@ class IdleConnections:
             f"{sizes.idle_clients:,} connections ask for a few bytes once and stay open; then a "
             f"visitor asks at a constant rate for {sizes.idle_s:g} s."
         )
+
+    def takes_s(self, sizes: Sizes) -> float:
+        """Return about how long it takes."""
+        return sizes.idle_clients * CONNECTION_S + sizes.idle_s + OVERHEAD_S
 
     def observe(self, visit: Visit) -> Observation:
         """Do it once."""
@@ -53,14 +60,15 @@ class IdleConnections:
         job = visit.job(
             visit.sizes.idle_s,
             Crowd(kind="idle", ask=hello, count=visit.sizes.idle_clients),
-            Crowd(kind="open", ask=page, count=visit.sizes.clients, rate=visit.rates.steady / 4),
+            Crowd(kind="open", ask=page, count=visit.sizes.clients, rate=visit.rates.steady),
         )
         told = visit.generator.run(job, ready)
         seen = Observation(processes=settled.processes)
         visitor(seen, told, 1)
         held = told.crowds[0].connected
         seen.figures["held"] = held
-        if held:
+        # Of a few connections the growth is that of anything else.
+        if held >= visit.sizes.idle_clients / 2:
             grown_mib = max(0.0, memory_mib(settled) - memory_mib(before))
             seen.figures["per_connection"] = grown_mib * 1024 / held
         if held < visit.sizes.idle_clients:

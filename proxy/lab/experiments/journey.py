@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import final
 
+from proxy.lab.experiment import OVERHEAD_S, Due
 from proxy.lab.journey import PATH, Trip, spans, travel
 from proxy.lab.load_job import GOOD
 from proxy.lab.model import Metric, Picture
@@ -31,18 +32,21 @@ class Journey:
         Metric(key="computing", title="The application, CPU time", unit="ms", better=""),
         Metric(key="outside", title="All the rest", unit="ms", better="less"),
     ]
-    every_round = True
+    due: Due = "last round"
 
     def method(self, sizes: Sizes) -> str:
         """Say what is done, with its sizes."""
         return (
             f"While {sizes.clients} connections ask for the page that no cache may keep, for "
             f"{sizes.closed_s:g} s, a visitor asks again and again for the one that may be kept "
-            "for a minute, on a new connection each time. Drawn is the request in the middle of "
-            "its round, and of the rounds the one in the middle. proxyd tells its part in "
-            "Server-Timing, which is on for this address alone; the application is measured "
-            "inside of it, with every stack."
+            "for a minute, on a new connection each time. Drawn is the one in the middle, by how "
+            "long they took. proxyd tells its part in Server-Timing, which is on for this address "
+            "alone; the application is measured inside of it, with every stack."
         )
+
+    def takes_s(self, sizes: Sizes) -> float:
+        """Return about how long it takes."""
+        return sizes.closed_s + OVERHEAD_S
 
     def observe(self, visit: Visit) -> Observation:
         """Do it once; what a cache may keep, it has by then."""

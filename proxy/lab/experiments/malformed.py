@@ -2,12 +2,13 @@
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import final
 
+from proxy.lab.experiment import OVERHEAD_S, Due
 from proxy.lab.model import Metric, Picture, Probe, Verdict
-from proxy.lab.running import Running
 from proxy.lab.services import HOST
 from proxy.lab.sizes import Sizes
 from proxy.lab.visit import Observation, Visit
@@ -138,18 +139,27 @@ class MalformedRequests:
         Metric(key="through", title="Got through to the application", unit="", better="less"),
         Metric(key="smuggled", title="Smuggled a second request", unit="", better="less"),
     ]
-    every_round = False
+    due: Due = "first round"
 
     def method(self, _: Sizes) -> str:
         """Say what is done."""
         return (
             f"{len(MALFORMED)} requests are sent byte by byte as they stand here, each on a "
-            "connection of its own. The application notes what reaches it, and is asked afterwards."
+            "connection of its own, all at the same time. The application notes what reaches it, "
+            "and is asked afterwards."
         )
+
+    def takes_s(self, _: Sizes) -> float:
+        """Return about how long it takes."""
+        return TIMEOUT_S + OVERHEAD_S
 
     def observe(self, visit: Visit) -> Observation:
         """Do it once."""
-        probes = [probe(visit.stack, one) for one in MALFORMED]
+        visit.stack.ask("/lab/seen")
+        with ThreadPoolExecutor(len(MALFORMED)) as threads:
+            answers = threads.map(lambda one: exchange(visit.stack.port, one.sent), MALFORMED)
+        seen = json.loads(visit.stack.ask("/lab/seen") or b"[]")
+        probes = [probe(one, answer, seen) for one, answer in zip(MALFORMED, answers, strict=True)]
         verdicts = [one.verdict for one in probes]
         smuggled = verdicts.count("smuggled")
         return Observation(
@@ -161,11 +171,8 @@ class MalformedRequests:
         )
 
 
-def probe(stack: Running, malformed: Malformed) -> Probe:
-    """Send a request, and find out what became of it."""
-    stack.ask("/lab/seen")
-    answer = exchange(stack.port, malformed.sent)
-    seen = json.loads(stack.ask("/lab/seen") or b"[]")
+def probe(malformed: Malformed, answer: bytes, seen: list[dict[str, str]]) -> Probe:
+    """Say what became of a request, by its answer and by what the application saw meanwhile."""
     status = answer.split(b"\r\n", 1)[0].decode("latin-1") if answer.startswith(b"HTTP/") else ""
     return Probe(
         key=malformed.key,
@@ -179,11 +186,11 @@ def probe(stack: Running, malformed: Malformed) -> Probe:
 
 def verdict(malformed: Malformed, seen: list[dict[str, str]], status: str) -> Verdict:
     """Judge by what the application saw, and by the answer where it saw nothing."""
-    names = {note["name"] for note in seen}
-    if f"hidden-{malformed.key}" in names:
+    if any(note["name"] == f"hidden-{malformed.key}" for note in seen):
         return "smuggled"
-    if malformed.key in names:
-        arrived = any(malformed.harm in value for note in seen for value in note.values())
+    mine = [note for note in seen if note["name"] == malformed.key]
+    if mine:
+        arrived = any(malformed.harm in value for note in mine for value in note.values())
         return "passed" if arrived else "cleaned"
     return "refused" if status[9:12] in REFUSALS else "silent"
 

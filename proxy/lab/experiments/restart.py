@@ -5,9 +5,7 @@ import time
 from itertools import pairwise
 from typing import final
 
-import msgspec
-
-from proxy.lab.experiment import P50, P99
+from proxy.lab.experiment import OVERHEAD_S, P50, P99, Due
 from proxy.lab.load_job import GOOD, Crowd
 from proxy.lab.load_job import Visit as Timed
 from proxy.lab.model import Mark, Metric, Moment, Picture, Timeline
@@ -15,7 +13,7 @@ from proxy.lab.sizes import Sizes
 from proxy.lab.visit import Observation, Visit, lies, percentile, visitor
 
 STEP_S = 0.1
-KILL_AT = 0.25
+KILL_AT = 0.2
 # systemd's RestartSec, for the stacks that nobody else starts again.
 RESTART_S = 0.1
 POLL_S = 0.01
@@ -39,15 +37,20 @@ class Restart:
         P50,
         P99,
     ]
-    every_round = False
+    due: Due = "first round"
 
     def method(self, sizes: Sizes) -> str:
         """Say what is done, with its sizes."""
         return (
-            f"A visitor asks at a constant rate for {sizes.restart_s:g} s. After a quarter of it "
+            f"A visitor asks at a constant rate for {sizes.restart_s:g} s. After a fifth of it "
             "the application's process is killed. proxyd and gunicorn start it again themselves; "
-            "for the others the lab does it a tenth of a second later, as systemd would."
+            "for the others the lab does it a tenth of a second later, as systemd would. The "
+            "visitor tries nothing twice: what was being answered when the process died is an error."
         )
+
+    def takes_s(self, sizes: Sizes) -> float:
+        """Return about how long it takes."""
+        return sizes.restart_s + OVERHEAD_S
 
     def observe(self, visit: Visit) -> Observation:
         """Do it once."""
@@ -66,7 +69,7 @@ class Restart:
             count=visit.sizes.clients * 4,
             rate=visit.rates.steady / 2,
         )
-        job = msgspec.structs.replace(visit.job(visit.sizes.restart_s, crowd), timeout_s=PATIENCE_S)
+        job = visit.job(visit.sizes.restart_s, crowd, timeout_s=PATIENCE_S)
         try:
             told = visit.generator.run(job, ready)
         finally:

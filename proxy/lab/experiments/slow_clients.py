@@ -3,8 +3,9 @@
 from typing import final
 
 from proxy.lab.application import DOWNLOAD_BYTES
-from proxy.lab.experiment import MEMORY, P50, P99, memory_mib
+from proxy.lab.experiment import MEMORY, OVERHEAD_S, P50, P99, Due, memory_mib
 from proxy.lab.load_job import Ask, Crowd
+from proxy.lab.load_staying import SETTLE_S
 from proxy.lab.model import Metric, Picture
 from proxy.lab.sizes import Sizes
 from proxy.lab.visit import Observation, Visit, head, lies, visitor
@@ -29,7 +30,7 @@ class SlowClients:
         Metric(key="lost", title="The visitor's requests that failed", unit="%", better="less"),
         MEMORY,
     ]
-    every_round = False
+    due: Due = "first round"
 
     def method(self, sizes: Sizes) -> str:
         """Say what is done, with its sizes."""
@@ -39,6 +40,10 @@ class SlowClients:
             f"asks for the page at a constant rate for {sizes.slow_s:g} s; what is not answered "
             f"after {sizes.timeout_s:g} s is given up."
         )
+
+    def takes_s(self, sizes: Sizes) -> float:
+        """Return about how long it takes."""
+        return SETTLE_S + sizes.slow_s + OVERHEAD_S
 
     def observe(self, visit: Visit) -> Observation:
         """Do it once."""
@@ -55,7 +60,7 @@ class SlowClients:
                 kind="open",
                 ask=visit.page("/lab/dynamic"),
                 count=visit.sizes.clients,
-                rate=visit.rates.steady / 4,
+                rate=visit.rates.steady,
             ),
         ]
         told = visit.generator.run(visit.job(visit.sizes.slow_s, *crowds))
