@@ -45,7 +45,7 @@ class Restart:
             f"A visitor asks at a constant rate for {sizes.restart_s:g} s. After a fifth of it "
             "the application's process is killed. proxyd and gunicorn start it again themselves; "
             "for the others the lab does it a tenth of a second later, as systemd would. The "
-            "visitor tries nothing twice: what was being answered when the process died is an error."
+            "visitor tries nothing twice: what was being answered when the process died is lost."
         )
 
     def takes_s(self, sizes: Sizes) -> float:
