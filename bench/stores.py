@@ -19,9 +19,9 @@ from contextlib import closing
 from pathlib import Path
 
 from proxy.cache.boot import boot_name
-from proxy.cache.codec import Now
 from proxy.cache.disk import DiskStore
 from proxy.cache.entry import Entry
+from proxy.cache.head import Now
 from proxy.cache.index import INDEX
 from proxy.cache.inventory import Inventory
 from proxy.cache.memory import MemoryStore

@@ -8,24 +8,13 @@ before it is used again. (A clock that is behind at boot and not yet set cannot 
 stop; nginx and Varnish trust it as well.)
 """
 
-from typing import NamedTuple
-
 import msgspec
 
 from proxy.cache.entry import Entry, StoredBody
-from proxy.cache.head import Head, MarkerHead
+from proxy.cache.head import Head, MarkerHead, Now
 from proxy.cache.store import Marker
 from proxy.message import Fields
 from proxy.rules.ranges import Span
-
-
-class Now(NamedTuple):
-    """Both clocks in seconds, and what names this boot of the machine."""
-
-    wall: float
-    monotonic: float
-    boot: bytes
-
 
 _encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Head | MarkerHead] = msgspec.msgpack.Decoder(Head | MarkerHead)

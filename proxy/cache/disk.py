@@ -24,7 +24,6 @@ from aiofiles.os import wrap
 
 from proxy.cache import codec, disk_folder, disk_load, disk_work
 from proxy.cache.boot import boot_name
-from proxy.cache.codec import Now
 from proxy.cache.disk_file import Layout
 from proxy.cache.disk_folder import Complaints, name_of, path_of
 from proxy.cache.disk_load import Loaded
@@ -32,7 +31,7 @@ from proxy.cache.disk_reader import DiskBody
 from proxy.cache.disk_work import Drop, Job, Mark, Put, Refresh
 from proxy.cache.disk_writer import DiskWriter
 from proxy.cache.entry import Entry
-from proxy.cache.head import MarkerHead
+from proxy.cache.head import MarkerHead, Now
 from proxy.cache.memory import TOUCH_S
 from proxy.cache.sealed import Copies
 from proxy.cache.store import LATER, Later, Marker

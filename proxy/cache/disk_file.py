@@ -26,23 +26,26 @@ CRC-32 finds every flipped bit and every run of up to 32; zlib-ng's costs 4 µs 
 """
 
 import struct
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from zlib_ng.zlib_ng import crc32
 
 from proxy.errors import StoredContentError
 
-BLOCK_BYTES = 64 * 1024
-CHECK_BYTES = 4
-ID_BYTES = 8
+BLOCK_BYTES: Final = 64 * 1024
+CHECK_BYTES: Final = 4
+ID_BYTES: Final = 8
 
 _PROLOGUE = struct.Struct("<4sB3s8sI")
 _SLOT = struct.Struct("<II")
 _CRC = struct.Struct("<I")
 _NUMBER = struct.Struct("<q")
 _MAGIC = b"pxc2"
-PROLOGUE_BYTES = _PROLOGUE.size + CHECK_BYTES
-SLOT_HEAD_BYTES = _SLOT.size + CHECK_BYTES
+_CHECKED_PROLOGUE = struct.Struct("<4sB3s8sII")
+_CHECKED_SLOT = struct.Struct("<III")
+_PROLOGUE_SIZE: Final = 20
+PROLOGUE_BYTES: Final = 24
+SLOT_HEAD_BYTES: Final = 12
 
 # What a head in a file with two slots may grow by: a 304 seldom adds more than a field.
 ROOM_BYTES = 2048
@@ -89,11 +92,10 @@ def parse_prologue(data: bytes | memoryview) -> Layout:
     """Undo `prologue`; raises StoredContentError."""
     if len(data) < PROLOGUE_BYTES:
         raise StoredContentError("it is cut short")
-    magic, slots, _zeros, file_id, slot_bytes = _PROLOGUE.unpack_from(data)
+    magic, slots, _zeros, file_id, slot_bytes, check = _CHECKED_PROLOGUE.unpack_from(data)
     if magic != _MAGIC:
         raise StoredContentError("it is no file of this cache, or of another version")
-    (check,) = _CRC.unpack_from(data, _PROLOGUE.size)
-    if check != crc32(data[: _PROLOGUE.size]):
+    if check != crc32(data[:_PROLOGUE_SIZE]):
         raise StoredContentError("its first bytes do not match their checksum")
     return Layout(file_id, slots, slot_bytes)
 
@@ -134,12 +136,11 @@ def _parse_slot(data: bytes | memoryview, layout: Layout, number: int) -> Slot |
     head_at = at + SLOT_HEAD_BYTES
     if len(data) < head_at:
         return None
-    generation, length = _SLOT.unpack_from(data, at)
+    generation, length, check = _CHECKED_SLOT.unpack_from(data, at)
     head = bytes(data[head_at : head_at + length])
     if SLOT_HEAD_BYTES + length > layout.slot_bytes or len(head) < length:
         return None
-    (check,) = _CRC.unpack_from(data, at + _SLOT.size)
-    start = data[at : at + _SLOT.size]
+    start = data[at : head_at - CHECK_BYTES]
     if check != crc32(head, crc32(start, _seed(layout, -1 - number))):
         return None
     return Slot(number, generation, head)
@@ -147,11 +148,13 @@ def _parse_slot(data: bytes | memoryview, layout: Layout, number: int) -> Slot |
 
 def _seed(layout: Layout, number: int) -> int:
     """Return what the checksum of block `number` begins with; slots have negative numbers."""
-    return crc32(_NUMBER.pack(number), crc32(layout.file_id))
+    return crc32(layout.file_id + _NUMBER.pack(number))
 
 
 def checks(layout: Layout, first: int, content: bytes | memoryview) -> bytes:
     """Return the checksums of consecutive blocks, of which `content` begins with block `first`."""
+    if 0 < len(content) <= BLOCK_BYTES:
+        return _CRC.pack(crc32(content, _seed(layout, first)))
     parts = []
     view = memoryview(content)
     for at in range(0, len(view), BLOCK_BYTES):
@@ -176,7 +179,10 @@ def whole_file(layout: Layout, head: bytes, content: bytes) -> list[bytes | memo
 
 
 def check(
-    layout: Layout, first: int, content: memoryview, expected: bytes | bytearray | memoryview
+    layout: Layout,
+    first: int,
+    content: bytes | memoryview,
+    expected: bytes | bytearray | memoryview,
 ) -> None:
     """Compare consecutive blocks, from block `first` on, with their checksums in the file.
 
@@ -192,7 +198,7 @@ def check(
             raise StoredContentError(f"its block {first + number} does not match its checksum")
 
 
-def whole_content(layout: Layout, data: memoryview, size_bytes: int) -> memoryview:
+def whole_content(layout: Layout, data: bytes | memoryview, size_bytes: int) -> bytes | memoryview:
     """Return all of the content, of which `data` is the file from there on, once it is checked.
 
     Raises StoredContentError.

@@ -10,7 +10,7 @@ import msgspec
 
 from proxy.cache import codec, disk_file, disk_folder
 from proxy.cache.disk_file import Layout
-from proxy.cache.disk_reader import landing, read_into
+from proxy.cache.disk_reader import NOT_NOW, landing, read_into
 from proxy.cache.head import Head, MarkerHead
 from proxy.cache.store import LATER, Later
 from proxy.errors import StoredContentError
@@ -24,6 +24,11 @@ HEAD_BYTES: Final = 4096
 AT_ONCE_BYTES: Final = 256 * 1024
 # Upstream heads are limited to 64 KiB by default; a file that claims more is none of ours.
 MOST_HEAD_BYTES: Final = 4 * 1024 * 1024
+SMALL_BYTES: Final = 16 * 1024
+
+# Where the first reads of the event loop land, before they are checked and become bytes.
+_at_once = memoryview(bytearray(FIRST_BYTES))
+_AT_ONCE: Final = [_at_once]
 
 
 class Loaded(NamedTuple):
@@ -39,26 +44,38 @@ def load(descriptor: int, most_bytes: int) -> Loaded | MarkerHead:
 
     Raises StoredContentError, OSError.
     """
-    return cast("Loaded | MarkerHead", _load(descriptor, most_bytes, 0))
+    view = landing.view[:FIRST_BYTES]
+    count = read_into(descriptor, view, 0, 0)
+    return cast("Loaded | MarkerHead", _load(descriptor, view[:count], most_bytes, 0))
 
 
 def load_now(descriptor: int, most_bytes: int) -> Loaded | MarkerHead | Later:
     """As `load`, and LATER instead of waiting for the disk; only where there is NOWAIT."""
-    return _load(descriptor, most_bytes, NOWAIT)
-
-
-def _load(descriptor: int, most_bytes: int, flags: int) -> Loaded | MarkerHead | Later:
-    view = landing.view[:FIRST_BYTES]
-    view = view[: read_into(descriptor, view, 0, flags)]
-    if flags and len(view) < disk_file.PROLOGUE_BYTES:
+    try:
+        count = os.preadv(descriptor, _AT_ONCE, 0, NOWAIT)
+    except OSError as error:
+        if error.errno in NOT_NOW:
+            return LATER
+        raise
+    if count < disk_file.PROLOGUE_BYTES:
         return LATER
+    start = _at_once[:count]
+    # Of a small file, slices of bytes are cheaper than views.
+    return _load(descriptor, bytes(start) if count < SMALL_BYTES else start, most_bytes, NOWAIT)
+
+
+def _load(
+    descriptor: int, view: bytes | memoryview, most_bytes: int, flags: int
+) -> Loaded | MarkerHead | Later:
+    """Make of a file, of which `view` is the start, what `load` and `load_now` return."""
     layout = disk_file.parse_prologue(view)
-    if layout.content_at > MOST_HEAD_BYTES:
+    content_at = layout.content_at
+    if content_at > MOST_HEAD_BYTES:
         raise StoredContentError("its head is too large")
-    if layout.content_at > len(view):
+    if content_at > len(view):
         if flags:
             return LATER
-        view = _more(descriptor, view, layout.content_at, 0)
+        view = _more(descriptor, view, content_at, 0)
     head = _decode(disk_file.newest_slot(view, layout).head)
     if isinstance(head, MarkerHead):
         return head
@@ -79,20 +96,21 @@ def _decode(data: bytes) -> Head | MarkerHead:
 
 
 def _content(
-    descriptor: int, view: memoryview, layout: Layout, size_bytes: int, flags: int
+    descriptor: int, view: bytes | memoryview, layout: Layout, size_bytes: int, flags: int
 ) -> bytes | None:
     """Return all of the content, None when `flags` forbid to wait for it."""
-    stop = layout.content_at + disk_file.stored_bytes(size_bytes)
+    content_at = layout.content_at
+    stop = content_at + disk_file.stored_bytes(size_bytes)
     if len(view) < stop:
         if flags and stop > AT_ONCE_BYTES:
             return None
         view = _more(descriptor, view, stop, flags)
         if flags and len(view) < stop:
             return None
-    return bytes(disk_file.whole_content(layout, view[layout.content_at :], size_bytes))
+    return bytes(disk_file.whole_content(layout, view[content_at:stop], size_bytes))
 
 
-def _more(descriptor: int, view: memoryview, wanted: int, flags: int) -> memoryview:
+def _more(descriptor: int, view: bytes | memoryview, wanted: int, flags: int) -> memoryview:
     """Return the file up to `wanted`, of which `view` is the start; less where it ends."""
     whole = memoryview(bytearray(wanted))
     whole[: len(view)] = view

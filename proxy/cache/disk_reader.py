@@ -33,6 +33,10 @@ from proxy.rules.ranges import Span
 CHUNK_BLOCKS: Final = 4
 
 
+# Errors of a read that must not wait: it would, or the file system knows no such reads.
+NOT_NOW: Final = NOT_IN_CACHE | {EOPNOTSUPP}
+
+
 class Landing(threading.local):
     """Where the reads of one thread land, before they are checked and become bytes."""
 
@@ -223,7 +227,7 @@ def read_into(descriptor: int, data: memoryview, offset: int, flags: int) -> int
             try:
                 return os.preadv(descriptor, [data], offset, flags)
             except OSError as error:
-                if error.errno in NOT_IN_CACHE or error.errno == EOPNOTSUPP:
+                if error.errno in NOT_NOW:
                     return 0
                 raise
         part = os.pread(descriptor, len(data) - done, offset + done)

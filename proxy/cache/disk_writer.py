@@ -17,10 +17,10 @@ from typing import Final, Protocol
 from aiofiles.os import wrap
 
 from proxy.cache import codec, disk_file, disk_folder
-from proxy.cache.codec import Now
 from proxy.cache.disk_file import BLOCK_BYTES, Layout
 from proxy.cache.disk_reader import DiskBody, DiskSource
 from proxy.cache.entry import Entry, StoredBody
+from proxy.cache.head import Now
 from proxy.errors import StoredContentError
 from proxy.message import Fields, Source
 from proxy.rules.ranges import Span

@@ -1,8 +1,16 @@
-"""What stands at the beginning of an entry's file; see codec.py for the meaning of its times."""
+"""What stands at the beginning of an entry's file; codec.py writes and reads it."""
 
 import msgspec
 
 from proxy.message import FieldLine
+
+
+class Now(msgspec.Struct, frozen=True):
+    """Both clocks in seconds, and what names this boot of the machine."""
+
+    wall: float
+    monotonic: float
+    boot: bytes
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True, tag=1):

@@ -43,6 +43,8 @@ FULL_BYTES = 64 << 20
 # What waits for a write: 25,000 puts or drops, and as many names touched.
 _MOST_RECORDS = 25_000
 # An entry in use is reported this often: often enough to find the least recently used of thousands.
+# Of more than _MOST_RECORDS in that time those that are used first, which are by and large those
+# that are used most: each report costs the keeper a change of its catalogue.
 TOUCH_EVERY_S = 30.0
 
 _BODY = struct.Struct("<2sBB16sQII")
@@ -179,7 +181,7 @@ class Journal:
     def flush(self) -> None:
         """Append what happened; called once a second by the worker's timer, and at its end."""
         now = self._monotonic()
-        if now >= self._touch_at or len(self._touched) > _MOST_RECORDS // 2:
+        if now >= self._touch_at:
             self._report_touches()
             self._touch_at = now + TOUCH_EVERY_S
         if self._pending or self._lost:

@@ -21,11 +21,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from proxy.cache.codec import Now, entry_of, wall_times
+from proxy.cache.codec import entry_of, wall_times
 from proxy.cache.disk_folder import TEMPORARY, path_of, remove_leftover, unlink
 from proxy.cache.disk_load import read_head, read_head_and_size
 from proxy.cache.folding import Folding
-from proxy.cache.head import Head, MarkerHead
+from proxy.cache.head import Head, MarkerHead, Now
 from proxy.cache.index import (
     BLOCK_BYTES,
     FOREVER,

@@ -18,8 +18,8 @@ import msgspec
 
 from proxy.cache import codec
 from proxy.cache.boot import boot_name
-from proxy.cache.codec import Now
 from proxy.cache.entry import Entry
+from proxy.cache.head import Now
 from proxy.cache.memory import MemoryStore, Variants
 from proxy.errors import BadRequestError
 from proxy.message import Response

@@ -46,10 +46,18 @@ def steady_fields(
 
     Behind them come Age, of what is stored, and Cache-Status.
     """
-    others = b", ".join([value for name, value in lines if name.lower() == b"cache-status"])
+    others: list[bytes] = []
+    kept: list[FieldLine] = []
     names = frozenset() if inner else route.header_names
     names |= _OURS_AND_AGE if is_stored else _OURS
     if route.cache is not None and not route.cache.pass_tags and not inner:
         names |= TAG_FIELDS
-    lines = [line for line in lines if line[0].lower() not in names]
-    return lines if inner else [*lines, *route.headers], others
+    for line in lines:
+        name = line[0].lower()
+        if name not in names:
+            kept.append(line)
+        elif name == b"cache-status":
+            others.append(line[1])
+    if not inner:
+        kept += route.headers
+    return kept, b", ".join(others)

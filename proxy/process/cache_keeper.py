@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from proxy.cache.boot import boot_name
-from proxy.cache.codec import Now
+from proxy.cache.head import Now
 from proxy.cache.upkeep import TROUBLED_S, Upkeep
 from proxy.observe.logs import ErrorLog, Level, configure
 

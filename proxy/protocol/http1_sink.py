@@ -26,11 +26,16 @@ NO_CONTENT = frozenset((204, 304))
 
 _HSTS = b"\r\nstrict-transport-security:"
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, _REASONS[status]) for status in _REASONS}
 
 
 def status_line(status: int, reason: bytes) -> bytes:
     """Encode a status line; the upstream's own reason is kept. RFC 9112 §4."""
-    return b"HTTP/1.1 %d %b\r\n" % (status, reason or _REASONS.get(status, b""))
+    if not reason or reason == _REASONS.get(status):
+        known = _STATUS_LINES.get(status)
+        if known is not None:
+            return known
+    return b"HTTP/1.1 %d %b\r\n" % (status, reason)
 
 
 def encode_head(response: Response, server_line: bytes) -> bytes:
@@ -46,7 +51,7 @@ def encode_head(response: Response, server_line: bytes) -> bytes:
         encoded = steady.encoded = encode_with(response, steady.lines, server_line)
     parts = [encoded]
     for name, value in response.fields[len(steady.lines) :]:
-        parts += [name, b": ", value, b"\r\n"]
+        parts.extend((name, b": ", value, b"\r\n"))
     return b"".join(parts)
 
 
@@ -54,7 +59,7 @@ def encode_with(response: Response, lines: list[FieldLine], server_line: bytes) 
     """Encode the head of a response with `lines` as its fields."""
     parts = [status_line(response.status, response.reason), server_line]
     for name, value in lines:
-        parts += [name, b": ", value, b"\r\n"]
+        parts.extend((name, b": ", value, b"\r\n"))
     body = response.body
     length = response.content_length
     if length is None and response.status not in NO_CONTENT:

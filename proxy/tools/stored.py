@@ -13,11 +13,11 @@ import msgspec
 
 from proxy.cache import codec
 from proxy.cache.boot import boot_name
-from proxy.cache.codec import Now, entry_of
+from proxy.cache.codec import entry_of
 from proxy.cache.disk_folder import name_of, path_of
 from proxy.cache.disk_load import load_named, read_head
 from proxy.cache.entry import Entry
-from proxy.cache.head import Head, MarkerHead
+from proxy.cache.head import Head, MarkerHead, Now
 from proxy.cache.inventory import Inventory, InventoryError, Item
 from proxy.cache.purges import PURGES, Purges, Verdict
 from proxy.errors import CommandError, PurgeError, StartError, StoredContentError

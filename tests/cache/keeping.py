@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from proxy.cache.codec import Now, encode
+from proxy.cache.codec import encode
 from proxy.cache.disk_file import ID_BYTES, fixed_layout, whole_file
 from proxy.cache.disk_folder import name_of, path_of, store_whole
 from proxy.cache.entry import Entry
+from proxy.cache.head import Now
 from proxy.cache.inventory import Inventory, Item, Stats
 from proxy.cache.journal import Journal
 from proxy.cache.upkeep import IDLE_S, Upkeep

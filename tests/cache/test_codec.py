@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.cache import codec
-from proxy.cache.codec import Now
 from proxy.cache.entry import Entry
-from proxy.cache.head import Head, MarkerHead
+from proxy.cache.head import Head, MarkerHead, Now
 from proxy.cache.store import Marker
 from proxy.message import Fields
 from proxy.rules.ranges import Span

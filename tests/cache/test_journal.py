@@ -147,17 +147,22 @@ def test_uses_are_counted_and_written_every_now_and_then(
     ]
 
 
-def test_many_uses_are_written_early_and_bounded(
-    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_many_uses_are_bounded_and_written_no_earlier(
+    journal: Journal, tmp_path: Path, times: Times, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_MOST_RECORDS", 4)
     journal.drop(name(9))
     for number in range(6):
         journal.touch(name(number))
     journal.flush()
+    assert [record.kind for record in written(tmp_path)] == [Kind.DROP]
+    (tmp_path / JOURNAL).unlink()
+    journal.drop(name(8))
+    times.monotonic += TOUCH_EVERY_S
+    journal.flush()
     kinds = [(record.kind, record.name) for record in written(tmp_path)]
     assert kinds == [
-        (Kind.DROP, name(9)), *((Kind.TOUCH, name(number)) for number in range(3)),
+        (Kind.DROP, name(8)), *((Kind.TOUCH, name(number)) for number in range(3)),
     ]  # fmt: skip
 
 

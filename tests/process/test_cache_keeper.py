@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.boot import boot_name
-from proxy.cache.codec import Now, encode
+from proxy.cache.codec import encode
 from proxy.cache.disk_file import ID_BYTES, fixed_layout, whole_file
 from proxy.cache.disk_folder import name_of, store_whole
+from proxy.cache.head import Now
 from proxy.cache.index import BLOCK_BYTES, INDEX
 from proxy.cache.inventory import Inventory, InventoryError, Stats
 from proxy.cache.journal import Journal
