@@ -1,39 +1,33 @@
 """The lab's page in a real browser: drawn, quiet, by itself, with the numbers of the report."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from proxy.lab.model import Figure, Report, Result, from_json
 from proxy.lab.page import embedded, finding, render_html
-from proxy.lab.table import cell_text, parts
 from proxy.lab.table import number as written
+from proxy.lab.table import parts
+from tests.lab.browser import (
+    check_numbers,
+    check_pictures,
+    needs_browser,
+    opened,
+    running_browser,
+)
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FOUND = next((path for name in NAMES if (path := shutil.which(name))), None)
 SAMPLE = from_json(Path(__file__).with_name("sample.json").read_bytes())
 TITLES = {stack.key: stack.title for stack in SAMPLE.stacks}
-# Of all shapes: rectangles, strokes and words each count as drawn.
-SHAPES = "svg => svg.querySelectorAll('rect, line, text').length"
-
-in_browser = [
-    pytest.mark.skipif(FOUND is None, reason=f"there is no browser here ({', '.join(NAMES)})"),
-    pytest.mark.timeout(90),
-]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run"]
-        browser = playwright.chromium.launch(executable_path=FOUND, args=arguments)
+    with running_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[("light", 1100), ("dark", 390), ("light", 390)])
@@ -41,37 +35,21 @@ def page(
     browser: Browser, request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[tuple[Page, list[str]]]:
     """Give the sample's page, and what it complained of or asked for."""
-    scheme, width = request.param
     file = tmp_path / "report.html"
     file.write_text(render_html(SAMPLE))
-    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
-    page = context.new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda asked: said.append(asked.url))
-    page.goto(file.as_uri())
-    page.wait_for_selector(".picture svg")
-    said.remove(file.as_uri())
-    yield page, said
-    context.close()
+    with opened(browser, file, *request.param) as found:
+        yield found
 
 
 class TestInABrowser:
-    pytestmark = in_browser
+    pytestmark = [needs_browser, pytest.mark.timeout(90)]  # noqa: RUF012
 
     def test_every_picture_is_drawn_and_nothing_is_asked_for(
         self, page: tuple[Page, list[str]]
     ) -> None:
         shown, said = page
-        boxes = shown.locator(".picture")
-        assert boxes.count() >= len(SAMPLE.experiments) - 1
-        for number in range(boxes.count()):
-            svg = boxes.nth(number).locator("svg")
-            assert svg.evaluate(SHAPES) > len(SAMPLE.stacks)
-            box = svg.bounding_box()
-            assert box is not None
-            assert min(box["width"], box["height"]) > 50
+        assert shown.locator(".picture").count() >= len(SAMPLE.experiments) - 1
+        check_pictures(shown, len(SAMPLE.stacks))
         assert said == []
 
     def test_the_page_does_not_scroll_sideways(self, page: tuple[Page, list[str]]) -> None:
@@ -82,14 +60,7 @@ class TestInABrowser:
 
     def test_the_tables_say_what_the_report_says(self, page: tuple[Page, list[str]]) -> None:
         shown, _ = page
-        for experiment in SAMPLE.experiments:
-            for result in experiment.results:
-                for key, figure in result.figures.items():
-                    place = (
-                        f"section[aria-labelledby={experiment.key}] tr[data-stack={result.stack}] "
-                        f"td[data-metric={key}]"
-                    )
-                    assert shown.locator(place).text_content() == cell_text(figure)
+        check_numbers(shown, SAMPLE)
 
     def test_a_journey_is_drawn_with_the_parts_that_the_report_has(
         self, page: tuple[Page, list[str]]

@@ -13,12 +13,15 @@ import psutil
 import pytest
 
 from proxy.lab.catalog import KINDS, THREADS, Kind, Site
+from proxy.lab.experiments.all import EXPERIMENTS
 from proxy.lab.experiments.dynamic import DynamicPage
 from proxy.lab.experiments.malformed import MalformedRequests
 from proxy.lab.model import Report, Result, from_json
 from proxy.lab.run import Plan, measure
 from proxy.lab.services import Build, Service
 from proxy.lab.sizes import PACES
+from tests.lab.browser import check_numbers as check_page_numbers
+from tests.lab.browser import check_pictures, needs_browser, opened, running_browser
 
 PROXYD = Path(sys.executable).with_name("proxyd")
 # The machine may have much else to do, and each run starts a stack twice.
@@ -99,8 +102,33 @@ def test_every_stack_that_is_installed_is_measured(kind: Kind, tmp_path: Path) -
     check_numbers(kind, report)
 
 
+@needs_browser
+@pytest.mark.timeout(TIMEOUT_S)
+def test_the_page_of_a_run_is_drawn_and_has_its_numbers(tmp_path: Path) -> None:
+    with command(tmp_path, "--app", "own", "--stacks", "waitress,proxyd-cache") as process:
+        _, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, err
+    report = from_json((tmp_path / "proxyd-lab.json").read_bytes())
+    with (
+        running_browser() as browser,
+        opened(browser, tmp_path / "proxyd-lab.html", "light", 390) as (page, said),
+    ):
+        drawn = page.locator(".picture").evaluate_all("all => all.map(one => one.dataset.picture)")
+        assert set(drawn) == {"bars", "distribution", "timeline", "outcomes", "journey"}
+        check_pictures(page, len(report.stacks))
+        shown = page.locator("section > h2").evaluate_all("all => all.map(one => one.id)")
+        assert [one.key for one in report.experiments] == [key for key in shown if key in KEYS]
+        check_page_numbers(page, report)
+        assert report.machine.cpu in page.locator(".machine").inner_text()
+        for stack in report.stacks:
+            for file in stack.configuration:
+                assert file.text in page.locator("pre").all_text_contents()
+    assert said == []
+
+
 # Figures of the load that an experiment takes on its way and has no column for.
 EXTRA = {"memory"}
+KEYS = [one.key for one in EXPERIMENTS]
 
 
 def found(report: Report, key: str) -> Result:
