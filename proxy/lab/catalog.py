@@ -45,17 +45,12 @@ class Site:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A stack as the lab knows it. `missing` says what to install, "" when all is there.
-
-    `restarts`: whether it starts an application that died by itself; else the lab does, as
-    systemd would.
-    """
+    """A stack as the lab knows it. `missing` says what to install, "" when all is there."""
 
     key: str
     title: str
     summary: str
     layers: list[str]
-    restarts: bool
     missing: Callable[[], str]
     version: Callable[[], str]
     build: Callable[[Site], Build]
@@ -170,7 +165,6 @@ KINDS = (
         summary="What “flask run” starts: a server for development, with a thread for each "
         "connection.",
         layers=["Werkzeug", APPLICATION],
-        restarts=False,
         missing=needs_module("werkzeug", "werkzeug"),
         version=versions("werkzeug"),
         build=alone("werkzeug"),
@@ -180,7 +174,6 @@ KINDS = (
         title="gevent",
         summary="gevent's WSGIServer: a greenlet for each connection, one thread for all.",
         layers=["gevent", APPLICATION],
-        restarts=False,
         missing=needs_module("gevent", "gevent"),
         version=versions("gevent"),
         build=alone("gevent"),
@@ -191,7 +184,6 @@ KINDS = (
         summary=f"The WSGI server alone: {THREADS} threads and a queue, 100 connections at most, "
         "which is its default.",
         layers=["Waitress", APPLICATION],
-        restarts=False,
         missing=nothing,
         version=versions("waitress"),
         build=lambda site: Build(services=[waitress(site.port)]),
@@ -201,7 +193,6 @@ KINDS = (
         title="gunicorn",
         summary=f"gunicorn alone: one worker with {THREADS} threads.",
         layers=["gunicorn", APPLICATION],
-        restarts=True,
         missing=needs_module("gunicorn", "gunicorn"),
         version=versions("gunicorn"),
         build=lambda site: Build(services=[gunicorn(site.port)]),
@@ -211,7 +202,6 @@ KINDS = (
         title="nginx → Waitress",
         summary="nginx takes the connections and the static files, Waitress the rest.",
         layers=["nginx", "Waitress", APPLICATION],
-        restarts=False,
         missing=needs_nginx,
         version=nginx_version,
         build=with_nginx,
@@ -221,7 +211,6 @@ KINDS = (
         title="proxyd → gunicorn",
         summary="proxyd before a gunicorn that somebody else started, its cache off.",
         layers=["proxyd", "gunicorn", APPLICATION],
-        restarts=True,
         missing=needs_module("gunicorn", "gunicorn"),
         version=versions("proxyd", "gunicorn"),
         build=with_proxyd(PROXYD_UPSTREAM, cache=False),
@@ -232,7 +221,6 @@ KINDS = (
         summary="proxyd takes the connections and the static files, and runs Waitress; its cache "
         "is off.",
         layers=["proxyd", "Waitress", APPLICATION],
-        restarts=True,
         missing=nothing,
         version=versions("proxyd", "waitress"),
         build=with_proxyd(PROXYD_APP, cache=False),
@@ -242,7 +230,6 @@ KINDS = (
         title="proxyd + cache → Waitress",
         summary="The same, with the cache on, as it is by default.",
         layers=["proxyd", "Waitress", APPLICATION],
-        restarts=True,
         missing=nothing,
         version=versions("proxyd", "waitress"),
         build=with_proxyd(PROXYD_APP, cache=True),

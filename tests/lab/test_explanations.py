@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from proxy.lab.experiments.all import EXPERIMENTS
-from proxy.lab.explanations import explanation
+from proxy.lab.explanations import apart, explanation
 from proxy.lab.model import Experiment, Figure, Probe, Result, Verdict, from_json
 from proxy.lab.sizes import PACES
 
@@ -72,7 +72,7 @@ def test_who_needs_less_is_said_of_whom_the_numbers_say_it(
     assert "a factor of 10." in text(LOW, HIGH)
     assert f"{first} needed more {what} than {second}: 1,000" in text(HIGH, LOW)
     overlapping = text(LOW, WIDE)
-    assert f"In {what}, {first} and {second} overlap: 100" in overlapping
+    assert f"In {what}, {first} and {second} cannot be told apart: 100" in overlapping
     assert not {"less", "more"} & set(overlapping.replace(".", " ").split()) or key == "journey"
 
 
@@ -81,6 +81,20 @@ def test_small_differences_have_no_factor() -> None:
     assert "factor" not in explanation(close, TITLES)
     nothing = found("dynamic", proxyd={"cpu": same(150)}, waitress={"cpu": same(0)})
     assert "factor" not in explanation(nothing, TITLES)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "mine", "said"),
+    [(2, 140.0, False), (2, 160.0, True), (3, 140.0, False), (4, 110.0, True)],
+)
+def test_a_small_difference_is_believed_after_enough_rounds_only(
+    rounds: int, mine: float, said: bool
+) -> None:
+    def taken(value: float) -> Figure:
+        return Figure(median=value, least=value, most=value, rounds=[value] * rounds)
+
+    assert apart(taken(mine), taken(100.0)) == int(said)
+    assert apart(taken(100.0), taken(mine)) == -int(said)
 
 
 def test_who_was_held_up_by_slow_clients_is_named() -> None:

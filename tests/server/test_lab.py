@@ -185,7 +185,7 @@ def lying(status: int) -> Iterator[Kind]:
         return Build(services=[Service(name="liar", command=arguments, shown="liar")])
 
     yield Kind(
-        key="liar", title="Liar", summary="Fast.", layers=["liar", "application"], restarts=False,
+        key="liar", title="Liar", summary="Fast.", layers=["liar", "application"],
         missing=lambda: "", version=lambda: "1", build=build,
     )  # fmt: skip
 
@@ -218,7 +218,7 @@ def test_a_stack_that_does_not_start_is_told_with_its_log() -> None:
 
     kind = Kind(
         key="broken", title="Broken", summary="", layers=["broken", "application"],
-        restarts=False, missing=lambda: "", version=lambda: "1", build=build,
+        missing=lambda: "", version=lambda: "1", build=build,
     )  # fmt: skip
     report = measured(kind)
     dynamic = found(report, "dynamic")
