@@ -37,7 +37,7 @@ from proxy.lab.visit import Observation, Rates, Visit
 OWN = "the lab's own page"
 REFERENCE_TIMEOUT_S = 60.0
 # Of what one core could make, if it did nothing else; so that no stack is over its capacity.
-STEADY_SHARE, BURST_TIMES = 0.25, 4.0
+STEADY_SHARE, BURST_TIMES = 0.25, 8.0
 STEADY_LIMITS, BURST_LIMITS = (4.0, 200.0), (50.0, 3000.0)
 
 # Above this, other programs stand in the way of those that are measured.

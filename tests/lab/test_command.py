@@ -41,6 +41,14 @@ def test_quick_is_done_in_two_minutes_with_every_stack_installed() -> None:
     assert command.announced(plan) == "8 stacks, 9 experiments, 2 rounds: about 2 minutes"
 
 
+@pytest.mark.parametrize("pace", ["quick", "full"])
+def test_crowds_are_never_smaller_than_the_questions_are_about(pace: str) -> None:
+    sizes = PACES[pace]
+    assert (sizes.slow_clients, sizes.idle_clients) == (200, 2000)
+    assert sizes.rounds > 1
+    assert sizes.warm_up_s > 0
+
+
 def test_what_is_announced_follows_what_is_asked_for() -> None:
     assert "5 rounds: about 26 minutes" in command.announced(everything("full"))
     little = command.planned("quick", "own", "/", "waitress", "public")

@@ -301,6 +301,26 @@ def test_an_application_of_one_s_own_is_measured_also_when_its_page_is_never_the
     assert "shop.clock:make.app" in (tmp_path / "proxyd-lab.html").read_text()
 
 
+@pytest.mark.timeout(TIMEOUT_S)
+def test_one_stack_runs_at_a_time() -> None:
+    kinds = [kind for kind in KINDS if kind.key in {"waitress", "proxyd"}]
+    there: list[list[str]] = []
+
+    def advance(text: str, _: int) -> None:
+        if text.endswith(": starting"):
+            processes = psutil.Process().children(recursive=True)
+            there.append([" ".join(process.cmdline()) for process in processes])
+
+    plan = Plan(
+        pace="tiny", sizes=PACES["tiny"], kinds=kinds, target="", page="/",
+        experiments=[DynamicPage()],
+    )  # fmt: skip
+    measure(plan, advance)
+    assert len(there) == PACES["tiny"].rounds * len(kinds)
+    for (generator,) in there:
+        assert "proxy.lab.load" in generator
+
+
 def test_the_number_of_threads_is_the_same_for_all() -> None:
     site = Site(folder=Path("/"), port=1, inner_port=2, files=Path("/files"), environment={})
     for kind in KINDS:

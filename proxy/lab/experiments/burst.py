@@ -33,7 +33,7 @@ class Burst:
     def method(self, sizes: Sizes) -> str:
         """Say what is done, with its sizes."""
         return (
-            "Visitors come at four times the rate that one core could serve for "
+            "Visitors come at eight times the rate that one core could serve for "
             f"{sizes.burst_s:g} s, on up to {sizes.burst_clients:,} connections; who is not "
             f"answered after {sizes.burst_timeout_s:g} s leaves."
         )
