@@ -34,7 +34,7 @@ PACES = {
     ),
     "quick": Sizes(
         rounds=2, warm_up_s=0.15, closed_s=0.2, open_s=0.2, clients=16, slow_clients=200,
-        slow_s=0.6, idle_clients=2000, idle_s=0.3, burst_clients=1000, burst_s=0.3,
+        slow_s=0.6, idle_clients=2000, idle_s=0.3, burst_clients=1000, burst_s=0.2,
         burst_timeout_s=1.0, restart_s=2.0, timeout_s=1.5,
     ),
     "full": Sizes(
