@@ -42,6 +42,7 @@ STEADY_LIMITS, BURST_LIMITS = (4.0, 200.0), (50.0, 3000.0)
 
 # Above this, other programs stand in the way of those that are measured.
 QUIET_SHARE = 0.05
+NO_RECOVERY = "It did not answer any more afterwards, and was started again."
 # What the plan reckons with: until the first stack starts; and the start and the end of a stack.
 BEGIN_S, START_S = 2.0, 1.5
 
@@ -217,9 +218,9 @@ class Run:
                     self._advance(f"{kind.title}: {experiment.title}", self._done)
                     seen = self._seen.setdefault((experiment.key, kind.key), [])
                     seen.append(experiment.observe(visit))
-                    if experiment.due != "every round":
-                        # What it has left undone is not to be done in the next one's time.
-                        started.rest()
+                    # What it has left undone is not to be done in the next one's time.
+                    if experiment.due != "every round" and not started.recover():
+                        seen[-1].notes.append(NO_RECOVERY)
                     self._done += 1
         except LabError as error:
             self._broken[kind.key] = str(error)

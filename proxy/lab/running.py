@@ -16,6 +16,9 @@ from proxy.lab.services import HOST, Build, Services, free_ports, serving
 # A stack that has used less than this share of a CPU for so long is done with starting.
 REST_SHARE, REST_S = 0.1, 0.1
 REST_TIMEOUT_S = 5.0
+# What visitors who have left asked for is still made by some, after a crowd for a long time.
+RECOVERY_TIMEOUT_S = 60.0
+RECOVERY_POLLS = 3
 
 
 class Running:
@@ -44,12 +47,12 @@ class Running:
         """Return the CPU time of all its processes until now."""
         return usage.cpu(self.roots)
 
-    def rest(self) -> None:
+    def rest(self, timeout_s: float = REST_TIMEOUT_S) -> None:
         """Wait until it is done with starting, also with what it starts when it already answers.
 
         proxyd's control process is such a one: its start would be counted as what requests cost.
         """
-        deadline = time.monotonic() + REST_TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         used_s, looked_at = self.cpu().total_s, time.monotonic()
         while looked_at < deadline:
             time.sleep(REST_S)
@@ -57,6 +60,19 @@ class Running:
             used_s, looked_at = self.cpu().total_s, time.monotonic()
             if used_s - before_s < REST_SHARE * (looked_at - before_at):
                 return
+
+    def recover(self) -> bool:
+        """Wait until it has done what was asked of it, and answers.
+
+        An application that does not answer any more is started again; then this returns False.
+        Raises LabError when it does not answer even so.
+        """
+        self.rest(RECOVERY_TIMEOUT_S)
+        if any(self.answers() for _ in range(RECOVERY_POLLS)):
+            return True
+        self.kill_application()
+        self.restore()
+        return False
 
     def processes(self) -> list[Process]:
         """Return all its processes with their memory."""

@@ -18,6 +18,7 @@ from proxy.lab.experiments.dynamic import DynamicPage
 from proxy.lab.experiments.malformed import MalformedRequests
 from proxy.lab.model import Report, Result, from_json
 from proxy.lab.run import Plan, measure
+from proxy.lab.running import running
 from proxy.lab.services import Build, Service
 from proxy.lab.sizes import PACES
 from tests.lab.browser import check_numbers as check_page_numbers
@@ -299,6 +300,40 @@ def test_an_application_of_one_s_own_is_measured_also_when_its_page_is_never_the
         assert [one.outcome for one in experiment.results] == ["measured", "measured"]
         assert all(set(one.answers) == {"good"} for one in experiment.results)
     assert "shop.clock:make.app" in (tmp_path / "proxyd-lab.html").read_text()
+
+
+# Answers until it is asked to hang.
+HANGING = """
+import sys, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/hang":
+            time.sleep(1000)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+def test_a_stack_that_answers_nobody_any_more_is_started_again(tmp_path: Path) -> None:
+    def build(site: Site) -> Build:
+        arguments = [sys.executable, "-c", HANGING, str(site.port)]
+        return Build(services=[Service(name="hanging", command=arguments, shown="hanging")])
+
+    kind = Kind(
+        key="hanging", title="Hanging", summary="", layers=["hanging", "application"],
+        missing=lambda: "", version=lambda: "1", build=build,
+    )  # fmt: skip
+    with running(kind, tmp_path / "stack", tmp_path, dict(os.environ)) as stack:
+        assert stack.recover()
+        assert stack.ask("/hang") is None
+        assert not stack.recover()
+        assert stack.answers()
 
 
 @pytest.mark.timeout(TIMEOUT_S)
