@@ -120,7 +120,7 @@ def announced(plan: "Plan") -> str:
     )
     return (
         f"{plan.installed()} stacks, {len(plan.experiments)} experiments, "
-        f"{plan.sizes.rounds} rounds: about {time}"
+        f"{plan.sizes.rounds} rounds: about {time}, and longer beside other work"
     )
 
 
