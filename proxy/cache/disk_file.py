@@ -26,7 +26,7 @@ CRC-32 finds every flipped bit and every run of up to 32; zlib-ng's costs 4 µs 
 """
 
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from zlib_ng.zlib_ng import crc32
 
@@ -51,25 +51,27 @@ SLOT_HEAD_BYTES: Final = 12
 ROOM_BYTES = 2048
 
 
-class Layout(NamedTuple):
-    """Where things are in one file."""
+class Layout:
+    """Where things are in one file; `content_at` is the offset of the first block."""
 
-    file_id: bytes
-    slots: int
-    slot_bytes: int
+    __slots__ = ("content_at", "file_id", "slot_bytes", "slots")
 
-    @property
-    def content_at(self) -> int:
-        """Return the offset of the first block."""
-        return PROLOGUE_BYTES + self.slots * self.slot_bytes
+    def __init__(self, file_id: bytes, slots: int, slot_bytes: int) -> None:
+        self.file_id = file_id
+        self.slots = slots
+        self.slot_bytes = slot_bytes
+        self.content_at = PROLOGUE_BYTES + slots * slot_bytes
 
 
-class Slot(NamedTuple):
+class Slot:
     """The newest head of a file, still encoded, and the slot it is in."""
 
-    number: int
-    generation: int
-    head: bytes
+    __slots__ = ("generation", "head", "number")
+
+    def __init__(self, number: int, generation: int, head: bytes) -> None:
+        self.number = number
+        self.generation = generation
+        self.head = head
 
 
 def fixed_layout(file_id: bytes, head: bytes) -> Layout:

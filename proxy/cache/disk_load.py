@@ -4,7 +4,7 @@ Blocking, so called in threads; `load_now` is for the event loop.
 """
 
 import os
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 import msgspec
 
@@ -31,12 +31,15 @@ _at_once = memoryview(bytearray(FIRST_BYTES))
 _AT_ONCE: Final = [_at_once]
 
 
-class Loaded(NamedTuple):
+class Loaded:
     """A file's head, where its content is, and the content itself unless it is large."""
 
-    head: Head
-    layout: Layout
-    body: bytes | None
+    __slots__ = ("body", "head", "layout")
+
+    def __init__(self, head: Head, layout: Layout, body: bytes | None) -> None:
+        self.head = head
+        self.layout = layout
+        self.body = body
 
 
 def load(descriptor: int, most_bytes: int) -> Loaded | MarkerHead:

@@ -6,6 +6,7 @@ that can be kept. A mark is for one variant, as in Varnish: that the page of som
 in is their own does not keep those who have not from sharing theirs. No I/O, no clock.
 """
 
+from collections import OrderedDict
 from typing import Final, Generic, Protocol, TypeVar
 
 # Varnish keeps its hit-for-miss objects for two minutes (builtin.vcl, vcl_backend_response).
@@ -57,8 +58,8 @@ class Flights(Generic[FlightT]):
     def __init__(self) -> None:
         self._flights: dict[bytes, list[FlightT]] = {}
         # Of each key, the names by which its marks are told apart; then, by key and variant, these.
-        self._names: dict[bytes, tuple[bytes, ...]] = {}
-        self._marks: dict[tuple[bytes, bytes], _Mark] = {}
+        self._names: OrderedDict[bytes, tuple[bytes, ...]] = OrderedDict()
+        self._marks: OrderedDict[tuple[bytes, bytes], _Mark] = OrderedDict()
 
     def __len__(self) -> int:
         return sum(map(len, self._flights.values()))
@@ -130,8 +131,11 @@ class Flights(Generic[FlightT]):
         return True
 
 
-def _put(table: dict[K, V], key: K, value: V) -> None:
-    """Put it into a table of MAX_MARKS, in place of what was put there first."""
+def _put(table: OrderedDict[K, V], key: K, value: V) -> None:
+    """Put it into a table of MAX_MARKS, in place of what was put there first.
+
+    A dict would look for that past all that was taken out before.
+    """
     if key not in table and len(table) >= MAX_MARKS:
-        del table[next(iter(table))]
+        table.popitem(last=False)
     table[key] = value

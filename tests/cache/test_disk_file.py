@@ -12,6 +12,11 @@ ID = b"12345678"
 HEAD = b"the head"
 
 
+def newest(data: bytes | memoryview, layout: Layout) -> tuple[int, int, bytes]:
+    slot = disk_file.newest_slot(data, layout)
+    return slot.number, slot.generation, slot.head
+
+
 def parsed(data: bytes) -> tuple[bytes, bytes]:
     """Return head and content of a file whose content's length is known."""
     layout = disk_file.parse_prologue(data)
@@ -83,9 +88,9 @@ def test_the_newest_whole_head_counts() -> None:
         data[at : at + len(one)] = one
 
     write(0, 1, b"first")
-    assert disk_file.newest_slot(data, layout) == (0, 1, b"first")
+    assert newest(data, layout) == (0, 1, b"first")
     write(1, 2, b"second")
-    assert disk_file.newest_slot(data, layout) == (1, 2, b"second")
+    assert newest(data, layout) == (1, 2, b"second")
     write(0, 3, b"third")
     assert disk_file.newest_slot(data, layout).head == b"third"
     data[disk_file.slot_offset(layout, 0) + 12] ^= 1
