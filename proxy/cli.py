@@ -96,8 +96,8 @@ def status(
 
     from proxy.process.control_client import state_folder
     from proxy.process.state import METRICS
-    from proxy.process.status import show
     from proxy.process.traffic import with_traffic
+    from proxy.tools.status import show
 
     found = with_traffic(ask_daemon(config, "status")[1], state_folder(config) / METRICS)
     if as_json:

@@ -139,16 +139,6 @@ def bare(route: Route) -> Route:
     return fetching
 
 
-def cache_folder(config: Config) -> Path:
-    """Return where the cache is on disk, and its purges in any case."""
-    return config.cache.folder or config.server.state_dir / "cache"
-
-
-def uses_cache(config: Config) -> bool:
-    """Say whether any route has a cache."""
-    return any(isinstance(route, ToRoute) and route.cache.enabled for route in config.route)
-
-
 def client_limits(config: Config) -> ClientLimits:
     """Return the bounds of client connections."""
     limits, timeouts = config.limits, config.timeouts

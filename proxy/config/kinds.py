@@ -44,7 +44,7 @@ from proxy.upstream.address import Address, TcpAddress
 class Table(BaseModel):
     """What all tables have in common: an unknown key is an error, and nothing changes later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def default(written: object) -> Any:

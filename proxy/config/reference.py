@@ -4,8 +4,10 @@ python -m proxy.config.reference            the reference table, as Markdown
 python -m proxy.config.reference README.md  the same, put into its place in that file
 """
 
+import ast
 import inspect
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,14 @@ class TomlSchema(GenerateJsonSchema):
             return self.generate_inner(schema["schema"])
         return super().default_schema(schema)
 
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        """Describe the keys as the reference does."""
+        described = super().model_schema(schema)
+        for key, meaning in meanings(schema["cls"]).items():
+            label = schema["cls"].model_fields[key].alias or key
+            described["properties"][label]["description"] = meaning
+        return described
+
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of proxy.toml, draft 2020-12."""
@@ -54,11 +64,25 @@ def section(heading: str, table: type[Table]) -> str:
     name, _, rest = heading.partition(" ")
     lines = [f"### `{name}` {rest}".rstrip(), "", " ".join((table.__doc__ or "").split()), ""]
     lines += ["| key | default | meaning |", "|---|---|---|"]
-    defaults = written_defaults(table)
+    defaults, described = written_defaults(table), meanings(table)
     for key, field in own_first(table):
         label = field.alias or key
-        lines.append(f"| `{label}` | {defaults[key]} | {cell(field.description or '')} |")
+        lines.append(f"| `{label}` | {defaults[key]} | {cell(described[key])} |")
     return "\n".join([*lines, ""])
+
+
+def meanings(table: type[Table]) -> dict[str, str]:
+    """Return the text under each field, those of the tables that it extends as well.
+
+    Read from the sources, and here: pydantic would do so whenever proxyd starts.
+    """
+    found: dict[str, str] = {}
+    for part in reversed(table.__mro__[: table.__mro__.index(Table)]):
+        for field, text in pairwise(ast.walk(ast.parse(inspect.getsource(part)))):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=key)), ast.Expr(ast.Constant(str(meaning))):
+                    found[key] = inspect.cleandoc(meaning)
+    return found
 
 
 def own_first(table: type[Table]) -> list[tuple[str, FieldInfo]]:

@@ -309,6 +309,16 @@ class Config(Table):
         """The folder of proxy.toml, where relative paths begin."""
         return self._source.file.parent
 
+    @property
+    def cache_folder(self) -> Path:
+        """Where the cache is on disk, and its purges in any case."""
+        return self.cache.folder or self.server.state_dir / "cache"
+
+    @property
+    def uses_cache(self) -> bool:
+        """Whether any route has a cache."""
+        return any(isinstance(route, ToRoute) and route.cache.enabled for route in self.route)
+
 
 def read_mounts(apps: object) -> dict[str, str]:
     """Return the `mount` of each app, as it is written."""

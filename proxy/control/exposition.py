@@ -16,7 +16,6 @@ from prometheus_client.core import (
 
 from proxy import __version__
 from proxy.cache.inventory import Inventory, InventoryError
-from proxy.compose import cache_folder, uses_cache
 from proxy.config.schema import Config
 from proxy.observe.metrics import METRICS, Labels, Series
 from proxy.observe.metrics_file import Values
@@ -145,10 +144,10 @@ def of_processes(status: dict[str, Any]) -> Iterator[Metric]:
 
 def disk_totals(config: Config) -> tuple[int, int] | None:
     """Return the files of the disk cache and their bytes; None where there is none to be read."""
-    if not uses_cache(config) or not config.cache.disk:
+    if not config.uses_cache or not config.cache.disk:
         return None
     try:
-        with closing(Inventory(cache_folder(config))) as inventory:
+        with closing(Inventory(config.cache_folder)) as inventory:
             return inventory.totals()
     except InventoryError:
         return None

@@ -1,11 +1,8 @@
 """What a person sees when proxyd has started: where to point the browser, and what runs."""
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from proxy.config.routes import FilesRoute
 from proxy.config.schema import Config
@@ -23,19 +20,23 @@ def announce(
         *((child.program.name, "", f"pid {child.pid}") for child in [*apps, *workers]),
         ("master", "", f"pid {os.getpid()}"),
     ]
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        for what, where, detail in rows:
-            console.print(
-                " ".join(part for part in ("proxyd:", what, where, detail) if part),
-                markup=False,
-                soft_wrap=True,
-            )
+    if sys.stderr.isatty():
+        _show(urls[0], rows)
         return
+    lines = (" ".join(part for part in ("proxyd:", *row) if part) for row in rows)
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+
+
+def _show(url: str, rows: Sequence[tuple[str, str, str]]) -> None:
+    from rich.console import Console  # only for a person
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(stderr=True, highlight=False)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*map(escape, row))
-    console.print(f"\n[bold green]proxyd runs.[/] Point the browser to {escape(urls[0])}\n")
+    console.print(f"\n[bold green]proxyd runs.[/] Point the browser to {escape(url)}\n")
     console.print(table)
     console.print("\nCtrl-C ends every process.\n", style="dim")
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from socket import socket
 from typing import Any, Literal
 
-from proxy.compose import cache_folder, uses_cache
 from proxy.config.schema import Config
 from proxy.errors import StartError
 from proxy.process import apps
@@ -108,9 +107,9 @@ class Generation:
     def _make_cache_folder(self) -> None:
         """Make the folder of the cache, and its keeper where it is on disk."""
         config = self.config
-        if not uses_cache(config):
+        if not config.uses_cache:
             return
-        folder = cache_folder(config)
+        folder = config.cache_folder
         make_folder(folder, 0o700, self._identity)
         if config.cache.disk:
             program = KeeperProgram(config, folder, config.cache.disk, identity=self._identity)

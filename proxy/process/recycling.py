@@ -11,8 +11,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
-
 from proxy.config.backends import App
 from proxy.config.upstreams import Probe
 from proxy.process.hanging import Hanging
@@ -78,6 +76,8 @@ def less(limit: float) -> float:
 
 def tree_bytes(pid: int) -> int:
     """Return the memory (RSS) of a process and its descendants; 0 when it is gone."""
+    import psutil  # only for an application that has `max_memory`
+
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]

@@ -5,8 +5,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from proxy.cache.inventory import Inventory, InventoryError
 from proxy.observe.metrics import Series
 from proxy.observe.metrics_file import Values, read
@@ -99,35 +97,3 @@ def cache_of(values: Values, hits: int, total: Any) -> dict[str, Any] | None:
         "memory_entries": total("proxyd_cache_entries", store="memory"),
         "memory_bytes": total("proxyd_cache_bytes", store="memory"),
     }
-
-
-def show_traffic(traffic: dict[str, Any], console: Console) -> None:
-    """Print it, for a person."""
-    connections = traffic["connections"]
-    lines = [
-        f"connections  {connections['busy']} busy, {connections['idle']} idle",
-        f"requests     {traffic['requests']}, of which {traffic['requests_failed']} ended with 5xx",
-    ]
-    for upstream in traffic["upstreams"]:
-        lines.append(
-            f"upstream     {upstream['name']}: {upstream['requests']} requests,"
-            f" {upstream['waiting']} waiting"
-        )
-        lines += [
-            f"               {server['server']}: {server['busy']} busy, {server['idle']} idle,"
-            f" {server['failures']} failures{', down' if server['down'] else ''}"
-            for server in upstream["servers"]
-        ]
-    cache = traffic["cache"]
-    if cache is not None:
-        asked = cache["hits"] + cache["misses"]
-        part = f" ({cache['hits'] / asked:.0%})" if asked else ""
-        lines.append(
-            f"cache        {cache['hits']} hits of {asked}{part}, {cache['stored']} stored;"
-            f" in memory {cache['memory_entries']} entries, {cache['memory_bytes'] / 2**20:.1f} MiB"
-        )
-        if "disk_files" in cache:
-            size_mib = cache["disk_bytes"] / 2**20
-            lines.append(f"               on disk {cache['disk_files']} files, {size_mib:.1f} MiB")
-    for line in lines:
-        console.print(line, markup=False)

@@ -15,7 +15,7 @@ from proxy.cache.memory import MemoryStore
 from proxy.cache.purges import Purges
 from proxy.cache.tiered import Tiered
 from proxy.clock import Clock
-from proxy.compose import Parts, cache_folder, client_limits, uses_cache
+from proxy.compose import Parts, client_limits
 from proxy.config.schema import Config
 from proxy.pipeline.entrance import Entrance
 from proxy.pipeline.forward import forward
@@ -51,9 +51,9 @@ class WorkerCache:
         self._service: Service | None = None
         self._server: asyncio.Server | None = None
         self.tiered: Tiered | None = None
-        if not uses_cache(config):
+        if not config.uses_cache:
             return
-        folder = cache_folder(config)
+        folder = config.cache_folder
         self.purges = Purges(folder)
         if config.cache.disk:
             self._journal = Journal(folder)

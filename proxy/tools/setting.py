@@ -7,7 +7,7 @@ from pathlib import Path
 
 from proxy.cache.purges import PURGES, Purges
 from proxy.clock import Clock
-from proxy.compose import Parts, cache_folder
+from proxy.compose import Parts
 from proxy.config.load import load
 from proxy.config.schema import Config
 from proxy.errors import CommandError
@@ -37,7 +37,7 @@ def setting_of(config: Config, run_folder: Path) -> Setting:
     return Setting(
         config=config,
         parts=Parts(quiet, app_sockets(config, run_folder), Clock()),
-        folder=cache_folder(config),
+        folder=config.cache_folder,
         run_folder=run_folder,
     )
 

@@ -1,7 +1,5 @@
 """Numbers as people read them. Pure."""
 
-from proxy.process.status import duration
-
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -31,6 +29,17 @@ def lasting(seconds: float) -> str:
     if 0 < seconds < 10 and seconds != int(seconds):
         return f"{seconds:.1f}s"
     return duration(seconds)
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people do: its two largest units."""
+    rest = int(seconds)
+    parts: list[str] = []
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        number, rest = divmod(rest, size)
+        if number or (unit == "s" and not parts):
+            parts.append(f"{number}{unit}")
+    return " ".join(parts[:2])
 
 
 def ago(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """What a person sees at the start."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_every_listener_and_route_is_shown_as_it_is(
     tmp_path: Path,
     terminal: bool,
 ) -> None:
-    monkeypatch.setenv("TTY_COMPATIBLE", "1" if terminal else "0")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.chdir(tmp_path)

@@ -6,7 +6,8 @@ from rich.console import Console
 
 from proxy.observe.metrics import Series
 from proxy.observe.metrics_file import MetricsFile, Values
-from proxy.process.traffic import show_traffic, traffic_of, with_traffic
+from proxy.process.traffic import traffic_of, with_traffic
+from proxy.tools.status import show_traffic
 
 UPSTREAM = ("upstream", "shop")
 SERVER = (UPSTREAM, ("server", "a:1"))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from proxy.process.status import duration, show, until
+from proxy.tools.status import show, until
+from proxy.tools.words import duration
 
 
 @pytest.mark.parametrize(
