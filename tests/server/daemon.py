@@ -28,6 +28,11 @@ access = "access.log"
 format = "json"
 flush_interval = "10ms"
 """
+# The control process is a third of what a start costs, and few tests ask it.
+NO_CONTROL = """
+[control]
+address = "off"
+"""
 
 FILES = {
     "page.html": "<!doctype html><title>static</title><p>a file\n",
@@ -46,7 +51,8 @@ def short_folder() -> Path:
 class Daemon:
     """One run of `proxyd run` in `folder`; ready when the constructor returns.
 
-    `program` is what stands for `proxyd`, `options` are those of `subprocess`.
+    `control` is whether the control process runs, where `configuration` does not say; `program` is
+    what stands for `proxyd`, `options` are those of `subprocess`.
     """
 
     def __init__(
@@ -55,12 +61,15 @@ class Daemon:
         configuration: str,
         *,
         workers: int = 1,
+        control: bool = False,
         program: Sequence[str | Path] = (PROXYD,),
         **options: Any,
     ) -> None:
         self.folder = folder
         self.log_path = folder / "stderr"
         text = configuration if "[log]" in configuration else HEAD + configuration
+        if not control and "[control]" not in text:
+            text = NO_CONTROL + text
         (folder / "proxy.toml").write_text(text.replace("{workers}", str(workers)))
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
@@ -156,7 +165,7 @@ class Daemon:
 
 
 @contextmanager
-def serving(configuration: str, *, workers: int = 1) -> Iterator[Daemon]:
+def serving(configuration: str, *, workers: int = 1, control: bool = False) -> Iterator[Daemon]:
     """Run proxyd in a folder of its own, with the application and some files in it."""
     folder = short_folder()
     shutil.copy(application.__file__, folder)
@@ -167,7 +176,7 @@ def serving(configuration: str, *, workers: int = 1) -> Iterator[Daemon]:
     (folder / "private").mkdir()
     running = None
     try:
-        running = Daemon(folder, configuration, workers=workers)
+        running = Daemon(folder, configuration, workers=workers, control=control)
         yield running
     finally:
         if running is not None:

@@ -27,7 +27,7 @@ GRACE = '[[route]]\npath = "/grace/*"\nto = "origin"\n[route.cache]\nstale_if_er
 def cached(origin: Origin) -> Iterator[Daemon]:
     origin.on("/tagged", numbered("Cache-Tag: red"))
     origin.on("/greeting", numbered("Vary: Accept-Language"))
-    with serving(configuration(origin, routes=GRACE)) as daemon:
+    with serving(configuration(origin, routes=GRACE), control=True) as daemon:
         wait_for_control(daemon)
         yield daemon
         assert daemon.stop() == 0
@@ -180,7 +180,7 @@ def test_what_is_wrong_is_said(
 def test_one_warming_at_a_time_and_it_holds_up_no_stop(origin: Origin) -> None:
     gate = origin.gate()
     origin.on("/slow/", lambda _: Answer(b"", hold=gate))
-    with serving(configuration(origin)) as daemon:
+    with serving(configuration(origin), control=True) as daemon:
         wait_for_control(daemon)
         urls = [f"{daemon.url}/slow/{number}" for number in range(50)]
         warming: list[Any] = []

@@ -70,7 +70,7 @@ def container() -> Iterator[Daemon]:
     (folder / "shop.py").write_text(SHOP)
     made = None
     try:
-        made = Daemon(folder, CONFIGURATION, program=[*namespaced(), PROXYD])
+        made = Daemon(folder, CONFIGURATION, control=True, program=[*namespaced(), PROXYD])
         yield made
     finally:
         if made is not None:

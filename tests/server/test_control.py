@@ -85,7 +85,7 @@ def answers(running: Daemon) -> bool:
 
 
 def test_health_metrics_and_status_are_told(start: Start) -> None:
-    running = start(SITE)
+    running = start(SITE, control=True)
     assert running.ask("/static/page.html").status == 200
     assert running.ask("/pid").status == 200
     assert stat.S_IMODE(socket_of(running).stat().st_mode) == 0o600
@@ -106,7 +106,7 @@ def test_health_metrics_and_status_are_told(start: Start) -> None:
 
 
 def test_what_is_wrong_is_said_in_json(start: Start) -> None:
-    running = start(SITE)
+    running = start(SITE, control=True)
     wait_for(lambda: answers(running), "the control process")
     assert "/metrics" in ask(running, "/nothing").json["error"]
     get = ask(running, "/api/reload")
@@ -130,7 +130,7 @@ def test_what_is_wrong_is_said_in_json(start: Start) -> None:
 
 
 def test_a_reload_is_answered_by_the_process_that_it_ends(start: Start) -> None:
-    running = start(SITE)
+    running = start(SITE, control=True)
     wait_for(lambda: answers(running), "the control process")
     before = control_pid(running)
     done = ask(running, "/api/reload", "POST", headers=CHANGES)
@@ -144,7 +144,7 @@ def test_a_reload_is_answered_by_the_process_that_it_ends(start: Start) -> None:
 
 
 def test_a_stop_is_under_way_when_it_is_answered(start: Start) -> None:
-    running = start(SITE)
+    running = start(SITE, control=True)
     wait_for(lambda: answers(running), "the control process")
     assert ask(running, "/api/stop", "POST", headers=CHANGES).status == 202
     assert running.process.wait(timeout=20) == 0
@@ -153,7 +153,7 @@ def test_a_stop_is_under_way_when_it_is_answered(start: Start) -> None:
 
 
 def test_the_cache_is_shown_and_purged(start: Start) -> None:
-    running = start(SITE)
+    running = start(SITE, control=True)
     wait_for(lambda: answers(running), "the control process")
     url = f"{running.url}/length"
     stats = ask(running, "/api/cache/stats").json
@@ -178,7 +178,7 @@ def test_the_cache_is_shown_and_purged(start: Start) -> None:
 
 
 def test_one_that_is_killed_is_started_again_and_traffic_does_not_notice(start: Start) -> None:
-    running = start(SITE)
+    running = start(SITE, control=True)
     wait_for(lambda: answers(running), "the control process")
     first = control_pid(running)
     assert first is not None

@@ -51,7 +51,7 @@ def demo() -> Iterator[Daemon]:
     for name in ("backend", "static"):
         shutil.copytree(ROOT / name, folder / name, ignore=left_out)
     (folder / "telling.py").write_text(TELLING)
-    running = Daemon(folder, configuration)
+    running = Daemon(folder, configuration, control=True)
     try:
         yield running
         assert running.stop() == 0

@@ -147,7 +147,7 @@ def start(folder: Path, program: dict[str, Any]) -> Iterator[Start]:
 
     def run(configuration: str, *before: str, **options: Any) -> Daemon:
         given = program | {"program": [*before, *program["program"]]} | options
-        started.append(Daemon(folder, configuration, **given))
+        started.append(Daemon(folder, configuration, control=True, **given))
         return started[-1]
 
     yield run

@@ -111,7 +111,7 @@ def only_one_generation(running: Daemon) -> bool:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_reloads_and_killed_workers_under_load_lose_nothing(start: Start, workers: int) -> None:
-    running = start(SITE, workers=workers)
+    running = start(SITE, workers=workers, control=True)
     master = running.process.pid
     assert command(running, "reload").returncode == 0
     wait_for(lambda: only_one_generation(running), "the first generation to end")

@@ -50,7 +50,7 @@ def status(running: Daemon) -> dict[str, Any]:
 
 def test_processes_connections_upstreams_cache_and_certificates_are_as_it_says() -> None:
     site = SITE.replace("{tls}", str(free_port()))
-    with serving(site) as running, ExitStack() as connections:
+    with serving(site, control=True) as running, ExitStack() as connections:
         first = status(running)
         assert first["pid"] == running.process.pid
         assert first["listeners"] == running.urls

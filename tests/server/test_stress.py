@@ -53,7 +53,7 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def run(start: Start, mark: str, plan: Plan, *, workers: int, processes: int, seed: int) -> None:
-    running = start(SITE.replace("{processes}", str(processes)), workers=workers)
+    running = start(SITE.replace("{processes}", str(processes)), workers=workers, control=True)
     with stressed(running, mark, seed) as stress:
         for what in plan.shuffled(random.Random(seed)):
             stress.do(what)

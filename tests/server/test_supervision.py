@@ -151,7 +151,7 @@ def test_no_request_forges_a_line_of_the_access_log(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_start_and_a_stop_leave_nothing(start: Start, listening: Upstream, workers: int) -> None:
-    running = start(site(listening), workers=workers)
+    running = start(site(listening), workers=workers, control=True)
     assert running.ask("/whoami").status == 200
     assert running.stop(signal.SIGTERM) == 0
     running.check_clean()
