@@ -17,6 +17,7 @@ from bench.jobs import write_files
 from bench.load import Wrk
 from bench.report import machine
 from bench.servers import Server, started, upstream
+from proxy.lab.interrupts import ends_orderly
 from proxy.lab.services import free_ports
 
 ROOM = Room()
@@ -46,6 +47,7 @@ def prepared(names: Sequence[str], room: Room = ROOM) -> Iterator[Setting]:
     require("wrk", "wrk")
     server_cpus, other_cpus = share_out()
     with ExitStack() as stack:
+        stack.enter_context(ends_orderly())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         write_files(folder / "files")
         write_certificate(folder / "bench.pem", folder / "bench.key")

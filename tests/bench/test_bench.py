@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench import __main__ as bench
@@ -15,6 +18,7 @@ from bench.engines.engine import require
 from bench.errors import BenchError, SkipError
 from bench.load import Round, read_round
 from bench.report import summarise
+from tests.process.running import wait_for
 
 ROOT = Path(__file__).parents[2]
 SMALL = jobs.JOBS[0]
@@ -42,6 +46,31 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+@needs_the_programs
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_over_when_it_is_interrupted(number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench", "--jobs", "small"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        root = psutil.Process(process.pid)
+        wait_for(lambda: named(root, "wrk"), "the first load", 60)
+        all_processes = root.children(recursive=True)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number
+    _, left = psutil.wait_procs(all_processes, timeout=5)
+    assert left == []
+
+
+def named(root: psutil.Process, name: str) -> bool:
+    with suppress(psutil.Error):
+        return any(one.name() == name for one in root.children(recursive=True))
+    return False
 
 
 @needs_the_programs
