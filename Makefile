@@ -2,7 +2,7 @@
 # make test   the whole test suite
 # make wheel  a wheel for this Python and machine in dist/, the way of a request compiled
 # What tests and benchmarks start is compiled as in a wheel, where there is a C compiler; not with
-# COMPILED=0, and surely, or not at all, with COMPILED=1.
+# COMPILED=0, and surely, or not at all, with COMPILED=1. `make run` compiles with COMPILED=1 only.
 # make check  format, lint, types and import contracts
 # make stress what a year brings, in half an hour: reloads, deaths, upgrades, mistakes under load
 # make bench  CPU per request beside nginx (needs wrk and nginx)
@@ -15,6 +15,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+ASKED := $(COMPILED)
 ifndef COMPILED
 COMPILED := $(shell $(PYTHON) -c 'import os, shutil, sysconfig as s; print(int(bool(shutil.which((os.environ.get("CC") or s.get_config_var("CC")).split()[0])) and os.path.exists(s.get_path("include") + "/Python.h")))')
 endif
@@ -29,8 +30,8 @@ endif
 
 .PHONY: run test test-modules test-daemons stress check format bench bench-latency bench-flat bench-idle bench-compare lock wheel clean
 
-run: $(VENV)/.run
-	@exec $(BIN)/proxyd run --allow-root -c proxy.toml
+run: $(VENV)/.run $(if $(filter 1,$(ASKED)),$(STARTED))
+	@exec env $(if $(filter 1,$(ASKED)),$(PLACE)) $(BIN)/proxyd run --allow-root -c proxy.toml
 
 test: test-modules test-daemons
 
