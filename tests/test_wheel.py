@@ -19,6 +19,7 @@ HOOK = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["bu
 ]["hooks"]["custom"]
 
 
+@pytest.mark.once
 @pytest.mark.timeout(180)
 def test_the_wheel_holds_the_server_only(tmp_path: Path) -> None:
     done = subprocess.run(

@@ -42,7 +42,7 @@ def page(
 
 
 class TestInABrowser:
-    pytestmark = [needs_browser, pytest.mark.timeout(90)]  # noqa: RUF012
+    pytestmark = [needs_browser, pytest.mark.once, pytest.mark.timeout(90)]  # noqa: RUF012
 
     def test_every_picture_is_drawn_and_nothing_is_asked_for(
         self, page: tuple[Page, list[str]]

@@ -13,7 +13,7 @@ from tests.process.running import Daemon, alive, connects, newest_socket, wait_f
 
 Start = Callable[..., Daemon]
 
-ONE = """
+WHOLE = """
 [server]
 workers = 1
 [[listen]]
@@ -25,7 +25,9 @@ threads = 2
 path = "/*"
 to = "timeline"
 """
-TWO = ONE.replace("workers = 1", "workers = 2").replace("threads = 2", "processes = 2")
+TWO = WHOLE.replace("workers = 1", "workers = 2").replace("threads = 2", "processes = 2")
+# Without the control process, which is most of what such a start costs.
+ONE = WHOLE + '[control]\naddress = "off"\n'
 
 
 def test_it_starts_applications_then_workers_and_says_where_they_are(daemon: Start) -> None:
@@ -242,9 +244,9 @@ def test_a_signal_during_the_start_ends_it(daemon: Start, folder: Path) -> None:
 
 
 def test_a_second_daemon_on_the_same_state_folder_is_refused(daemon: Start) -> None:
-    first = daemon(ONE)
+    first = daemon(WHOLE)
     first.wait_until_ready()
-    second = daemon(ONE)
+    second = daemon(WHOLE)
     assert second.process.wait(timeout=20) == 1
     assert f"another proxyd (pid {first.process.pid}) runs with the state_dir" in second.errors
     assert first.ask_worker()

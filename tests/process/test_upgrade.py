@@ -18,11 +18,11 @@ from proxy.process.upgrade import bequest, inherited, leave_secret, start_succes
 from proxy.protocol.ticket_keys import TicketSecret
 from proxy.upstream.address import TcpAddress, UnixAddress
 from tests.process.running import Daemon, alive, wait_for
-from tests.process.test_master import ONE
+from tests.process.test_master import WHOLE
 
 Start = Callable[..., Daemon]
 
-BOTH = ONE + '[[listen]]\naddress = "unix:web.sock"\n'
+BOTH = WHOLE + '[[listen]]\naddress = "unix:web.sock"\n'
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_new_master_that_fails_leaves_everything_to_the_old_one(daemon: Start)
 
 
 def test_a_configuration_that_is_wrong_is_told_before_anything_is_started(daemon: Start) -> None:
-    running = daemon(ONE)
+    running = daemon(WHOLE)
     running.wait_until_ready()
     (running.folder / "proxy.toml").write_text("broken")
     running.process.send_signal(signal.SIGUSR2)
