@@ -18,6 +18,7 @@ REST_SHARE, REST_S = 0.1, 0.1
 REST_TIMEOUT_S = 5.0
 # What visitors who have left asked for is still made by some, after a crowd for a long time.
 RECOVERY_TIMEOUT_S = 60.0
+KILL_TIMEOUT_S = 5.0
 RECOVERY_POLLS = 3
 
 
@@ -88,6 +89,7 @@ class Running:
 
     def kill_application(self) -> None:
         """End the process that the application runs in, as the kernel does when memory is short."""
+        killed = []
         inner = self.kind.layers[self.kind.layers.index(APPLICATION) - 1]
         for name, pid in self._services.named:
             for process in reversed(usage.family(pid)):
@@ -95,6 +97,8 @@ class Running:
                     named = usage.described(name, process, is_root=process.pid == pid)
                     if named.layer == inner and named.name != "gunicorn master":
                         process.kill()
+                        killed.append(process)
+        psutil.wait_procs(killed, timeout=KILL_TIMEOUT_S)
 
     def revive(self) -> None:
         """Start again what has ended."""

@@ -19,6 +19,7 @@ from tests.server.caching import (
 from tests.server.daemon import Daemon, serving
 from tests.server.origin import FOR_ALL, NOT_MODIFIED, Answer, Answering, Asked, Origin
 from tests.server.stress import command
+from tests.server.test_reload import only_one_generation
 
 __all__ = ["origin"]  # a fixture
 
@@ -310,7 +311,7 @@ def test_a_reload_applies_the_rules_to_what_is_stored(origin: Origin) -> None:
     before = 'ignore = ["cache-control"]\nforce_ttl = "10m"'
     route = '[[route]]\npath = "/{}"\nto = "origin"\n[route.cache]\n{}\n'
     routes = route.format("private", before)
-    with serving(configuration(origin, routes=routes)) as daemon:
+    with serving(configuration(origin, routes=routes), control=True) as daemon:
         for target in ("/long", "/short", "/private"):
             assert bodies(on_both(daemon, target)) == {b"1"}
         # And what says that those of /private are told apart by cookies.
@@ -319,6 +320,7 @@ def test_a_reload_applies_the_rules_to_what_is_stored(origin: Origin) -> None:
         text = configuration(origin, routes=routes)
         (daemon.folder / "proxy.toml").write_text(text)
         assert command(daemon, "reload").returncode == 0
+        wait_for(lambda: only_one_generation(daemon), "the end of the workers from before")
         assert "stale for" in command(daemon, "explain", "http://proxyd.test/short").stdout
         assert bodies(on_both(daemon, "/long")) == {b"1"}
         assert daemon.ask("/short").body == b"2"
