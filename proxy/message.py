@@ -41,7 +41,10 @@ class Fields:
 
     def has_any(self, names: frozenset[bytes]) -> bool:
         """Say whether there is a line with one of these lower-case names."""
-        return not names.isdisjoint(self._index)
+        index = self._index
+        if len(names) < len(index):  # isdisjoint looks at all that is there
+            return any(name in index for name in names)
+        return not names.isdisjoint(index)
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._index
@@ -237,6 +240,19 @@ class WireHead:
         self.steady = steady
 
 
+class SameHead:
+    """What was worked out once for all responses that an upstream gives the same head.
+
+    `understood` belongs to `pipeline.store`, `given` to `pipeline.fetched`.
+    """
+
+    __slots__ = ("given", "understood")
+
+    def __init__(self) -> None:
+        self.understood: object = None
+        self.given: object = None
+
+
 class Response:
     """One final response; may be shared by many exchanges when its body is bytes or None.
 
@@ -245,9 +261,19 @@ class Response:
     that is not the length of `body`: for HEAD and 304 (NO_LENGTH: nothing). `dated` says that
     `fields` hold the origin's Date, which is kept. `wire_head` belongs to the wire protocol, which
     keeps its encoded head there; responses share one when they differ in their bodies' bytes only.
+    So do responses with a `same_head`, as they came from the upstream.
     """
 
-    __slots__ = ("body", "content_length", "dated", "fields", "reason", "status", "wire_head")
+    __slots__ = (
+        "body",
+        "content_length",
+        "dated",
+        "fields",
+        "reason",
+        "same_head",
+        "status",
+        "wire_head",
+    )
 
     def __init__(
         self,
@@ -266,3 +292,4 @@ class Response:
         self.reason = reason
         self.dated = False
         self.wire_head = wire_head or WireHead()
+        self.same_head: SameHead | None = None

@@ -59,8 +59,11 @@ PAUSE_S: Final = 10.0
 class Journal(Protocol):
     """Who keeps account of the files; names are of 16 bytes."""
 
-    def put(self, name: bytes, size_bytes: int, keep_until: float) -> None:
-        """Note a new or a changed file; `keep_until` is in seconds since the epoch."""
+    def put(self, name: bytes, size_bytes: int, keep_until: float, head: bytes = b"") -> None:
+        """Note a new or a changed file; `keep_until` is in seconds since the epoch.
+
+        `head` is that of its entry, where it is at hand.
+        """
 
     def touch(self, name: bytes) -> None:
         """Note a use."""
@@ -299,7 +302,9 @@ class DiskStore:
             self.failed(result)
         elif isinstance(result, Exception):
             self._complaints.add("written", result)
-        elif result and not isinstance(job, Drop):
+        elif result and isinstance(job, (Put, Refresh)):
+            self._journal.put(job.name, result, job.keep_until, job.head)
+        elif result and isinstance(job, Mark):
             self._journal.put(job.name, result, job.keep_until)
         else:
             self._journal.drop(job.name)

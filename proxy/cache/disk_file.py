@@ -41,6 +41,7 @@ _SLOT = struct.Struct("<II")
 _CRC = struct.Struct("<I")
 _NUMBER = struct.Struct("<q")
 _MAGIC = b"pxc2"
+_ZEROS = bytes(3)
 _CHECKED_PROLOGUE = struct.Struct("<4sB3s8sII")
 _CHECKED_SLOT = struct.Struct("<III")
 _PROLOGUE_SIZE: Final = 20
@@ -86,7 +87,7 @@ def roomy_layout(file_id: bytes, head: bytes) -> Layout:
 
 def prologue(layout: Layout) -> bytes:
     """Return the first bytes of a file."""
-    data = _PROLOGUE.pack(_MAGIC, layout.slots, bytes(3), layout.file_id, layout.slot_bytes)
+    data = _PROLOGUE.pack(_MAGIC, layout.slots, _ZEROS, layout.file_id, layout.slot_bytes)
     return data + _CRC.pack(crc32(data))
 
 

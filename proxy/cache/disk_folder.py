@@ -22,6 +22,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import Final
 
+from proxy.cache.disk_file import ID_BYTES
 from proxy.cache.journal import NAME_BYTES
 
 log = logging.getLogger("proxyd.cache")
@@ -34,8 +35,12 @@ _MOST_BUFFERS: Final = 1024
 
 TEMPORARY: Final = "tmp"
 UNFINISHED: Final = "new-"
-# Numbers that no other process begins with, and no other file of this one has.
-_numbers: Final = count(int.from_bytes(os.urandom(8), "big") << 32)
+# What no other process begins a name with, and a number that no other file of this one has.
+_OURS: Final = f"{UNFINISHED}{os.urandom(8).hex()}-"
+_numbers: Final = count()
+# The same for the ids in files: 64 random bits, and from there on one after the other.
+_ids: Final = count(int.from_bytes(os.urandom(ID_BYTES), "little"))
+_ALL_IDS: Final = (1 << (8 * ID_BYTES)) - 1
 # One line for one kind of trouble in so many seconds.
 QUIET_S: Final = 10.0
 
@@ -51,6 +56,11 @@ def path_of(root: str, name: bytes) -> str:
     return f"{root}/{text[:2]}/{text}"
 
 
+def new_id() -> bytes:
+    """Return an id that no other file has."""
+    return (next(_ids) & _ALL_IDS).to_bytes(ID_BYTES, "little")
+
+
 def create_growing(root: str) -> tuple[int, str]:
     """Create and lock an empty file on its way; returns its descriptor and path."""
     descriptor, path = _create(f"{root}/{TEMPORARY}")
@@ -59,7 +69,7 @@ def create_growing(root: str) -> tuple[int, str]:
 
 
 def _create(folder: str) -> tuple[int, str]:
-    path = f"{folder}/{UNFINISHED}{next(_numbers):x}"
+    path = f"{folder}/{_OURS}{next(_numbers)}"
     try:
         return os.open(path, _CREATE_FLAGS, 0o600), path
     except FileNotFoundError:
@@ -79,14 +89,15 @@ def place(root: str, temporary: str, name: bytes) -> None:
 
 def store_whole(root: str, name: bytes, parts: Sequence[bytes | memoryview]) -> int:
     """Store a file made of `parts`; returns its size in bytes."""
-    path = path_of(root, name)
-    descriptor, temporary = _create(os.path.dirname(path))
+    text = name.hex()
+    folder = f"{root}/{text[:2]}"
+    descriptor, temporary = _create(folder)
     try:
         try:
             write_all(descriptor, parts)
         finally:
             os.close(descriptor)
-        os.rename(temporary, path)
+        os.rename(temporary, f"{folder}/{text}")
     except OSError:
         unlink(temporary)
         raise

@@ -5,7 +5,6 @@ Blocking, so called in threads, or where a microsecond is known to do.
 
 import logging
 import os
-import secrets
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,13 +18,16 @@ from proxy.errors import StoredContentError
 log = logging.getLogger("proxyd.cache")
 
 
-class Put(NamedTuple):
+class Put:
     """Store an entry with all of its content; times of jobs are seconds since the epoch."""
 
-    name: bytes
-    head: bytes
-    body: bytes
-    keep_until: float
+    __slots__ = ("body", "head", "keep_until", "name")
+
+    def __init__(self, name: bytes, head: bytes, body: bytes, keep_until: float) -> None:
+        self.name = name
+        self.head = head
+        self.body = body
+        self.keep_until = keep_until
 
 
 class Refresh(NamedTuple):
@@ -80,7 +82,7 @@ def do_all(root: str, jobs: Sequence[Job]) -> list[int | Exception]:
 
 def _do(root: str, job: Job) -> int:
     if isinstance(job, Put):
-        layout = disk_file.fixed_layout(secrets.token_bytes(disk_file.ID_BYTES), job.head)
+        layout = disk_file.fixed_layout(disk_folder.new_id(), job.head)
         return disk_folder.store_whole(
             root, job.name, disk_file.whole_file(layout, job.head, job.body)
         )
@@ -105,7 +107,7 @@ def _mark(root: str, job: Mark) -> int:
         lists = held.lists
     others = [names for names in lists if names != job.vary]
     head = codec.encode_marker(Marker(job.key, (job.vary, *others[: MAX_LISTS - 1])))
-    layout = disk_file.fixed_layout(secrets.token_bytes(disk_file.ID_BYTES), head)
+    layout = disk_file.fixed_layout(disk_folder.new_id(), head)
     parts = disk_file.whole_file(layout, head, b"")
     if lists[:1] == (job.vary,):
         return sum(map(len, parts))

@@ -9,7 +9,6 @@ answer.
 import asyncio
 import logging
 import os
-import secrets
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, Protocol
@@ -208,7 +207,7 @@ class _File:
     """The file on its way; used by one thread at a time."""
 
     def __init__(self, root: str, head: bytes) -> None:
-        self.layout = disk_file.roomy_layout(secrets.token_bytes(disk_file.ID_BYTES), head)
+        self.layout = disk_file.roomy_layout(disk_folder.new_id(), head)
         self._root = root
         self.descriptor = -1
         self.written = 0  # blocks

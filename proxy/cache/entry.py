@@ -6,7 +6,6 @@ what compares them with dates. Age is `now - born_at`.
 """
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Protocol
 
 from proxy.message import Fields, Response, Source
@@ -191,15 +190,24 @@ class Entry:
 
 def cost_of(entry: Entry) -> int:
     """Return what `entry` takes in memory, with the head that is encoded for it once it is used."""
-    lines = entry.fields.lines
+    cost = ENTRY_BYTES + 2 * BYTES_BYTES + len(entry.variant) + len(entry.key)
+    cost += cost_of_lines(entry.fields)
     if entry.trailers is not None:
-        lines = lines + entry.trailers.lines
-    names = (*entry.vary, *entry.tags, entry.variant, entry.key)
-    return (
-        ENTRY_BYTES
-        + len(lines) * LINE_BYTES
-        + 2 * sum(map(len, chain.from_iterable(lines)))
-        + len(names) * BYTES_BYTES
-        + sum(map(len, names))
-        + (len(entry.body) if isinstance(entry.body, bytes) else 0)
-    )
+        cost += cost_of_lines(entry.trailers)
+    for name in entry.vary:
+        cost += BYTES_BYTES + len(name)
+    for name in entry.tags:
+        cost += BYTES_BYTES + len(name)
+    body = entry.body
+    return cost + len(body) if isinstance(body, bytes) else cost
+
+
+def cost_of_lines(fields: Fields) -> int:
+    """Return what field lines take in memory, also encoded.
+
+    Entries whose heads were the same share them; each counts as if they were its own.
+    """
+    cost = 0
+    for name, value in fields.lines:
+        cost += LINE_BYTES + 2 * (len(name) + len(value))
+    return cost

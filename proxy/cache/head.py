@@ -1,8 +1,12 @@
 """What stands at the beginning of an entry's file; codec.py writes and reads it."""
 
+from typing import Final
+
 import msgspec
 
 from proxy.message import FieldLine
+
+HEAD_TAG: Final = 1
 
 
 class Now(msgspec.Struct, frozen=True):
@@ -13,7 +17,7 @@ class Now(msgspec.Struct, frozen=True):
     boot: bytes
 
 
-class Head(msgspec.Struct, array_like=True, frozen=True, tag=1):
+class Head(msgspec.Struct, array_like=True, frozen=True, tag=HEAD_TAG):
     """All of an entry but its content; times as in `Entry`, as of `saved_at` on both clocks."""
 
     key: bytes

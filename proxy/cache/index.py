@@ -4,13 +4,15 @@ It says which files there are, how large, how often and when last used, until wh
 and what their heads say of them. It decides nothing that is served: who loses it loses the counted
 hits, and the keeper makes it again from the files.
 
-Rows come in two steps: with a name and a size, from the journal or from a folder's listing; then
-`described`, when the file's head was read.
+A row that the journal brings is `described`, as far as the worker that stored the file has told;
+others come in two steps: with a name and a size, also from a folder's listing, and then described,
+when the file's head was read.
 """
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -26,7 +28,7 @@ FOREVER = 2**32 - 1
 BLOCK_BYTES = 4096
 
 # As the schema's last line has it.
-_VERSION = 1
+_VERSION = 2
 # Pages that SQLite keeps: the upper levels of its trees for millions of rows.
 _PAGES_KIB = 8 * 1024
 # The log is folded into the file, with an fsync, after this many pages (64 MiB): most of what was
@@ -82,21 +84,34 @@ CREATE TRIGGER entry_removed AFTER DELETE ON entry BEGIN
         disk_bytes = disk_bytes - old.disk_size;
     DELETE FROM tag WHERE entry = old.id;
 END;
+CREATE TRIGGER entry_described AFTER UPDATE OF described ON entry BEGIN
+    DELETE FROM tag WHERE entry = old.id;
+END;
 CREATE TRIGGER entry_changed AFTER UPDATE OF size ON entry WHEN new.size <> old.size BEGIN
     UPDATE total SET bytes = bytes + new.size - old.size,
         disk_bytes = disk_bytes + new.disk_size - old.disk_size;
 END;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 """
 _PUT = """
 INSERT INTO entry (name, size, stored_at, used_at, keep_until) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET size = excluded.size, stored_at = excluded.stored_at,
     used_at = max(used_at, excluded.used_at), keep_until = excluded.keep_until, described = 0
 """
+_PUT_DESCRIBED = """
+INSERT INTO entry (name, size, stored_at, used_at, keep_until, described,
+    url, key, variant, status, content_type, fresh_until)
+VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET size = excluded.size, stored_at = excluded.stored_at,
+    used_at = max(used_at, excluded.used_at), keep_until = excluded.keep_until, described = 1,
+    url = excluded.url, key = excluded.key, variant = excluded.variant, status = excluded.status,
+    content_type = excluded.content_type, fresh_until = excluded.fresh_until
+"""
 # A minute more or less is nothing to an entry that is in use.
 _TOUCH = """
 UPDATE entry SET hits = hits + ?, used_at = iif(used_at > ? - 60, used_at, ?) WHERE name = ?
 """
+_TAG = "INSERT OR IGNORE INTO tag SELECT ?, id FROM entry WHERE name = ?"
 _DESCRIBE = """
 UPDATE entry SET described = 1, size = ?, keep_until = coalesce(?, keep_until), url = ?,
     key = ?, variant = ?, status = ?, content_type = ?, fresh_until = ?
@@ -245,18 +260,23 @@ class Index:
             raise IndexDamagedError("it has no totals")
         return Totals(*row)
 
-    def fold(self, records: Iterable[Record], mark: str, position: int) -> None:
+    def fold(
+        self, records: Iterable[tuple[Record, Described | None]], mark: str, position: int
+    ) -> None:
         """Enter what the journal says of files that are there, and how far it was read.
 
-        Records are in the order of their events; drops are not for this (see `remove`).
+        Records are in the order of their events, each with what is known of a file that was put;
+        drops are not for this (see `remove`).
         """
         with self._transaction() as database:
-            for record in records:
-                if record.kind is Kind.PUT:
-                    put = (record.name, record.amount, record.at, record.at, record.keep_until)
-                    database.execute(_PUT, put)
-                elif record.kind is Kind.TOUCH:
-                    database.execute(_TOUCH, (record.amount, record.at, record.at, record.name))
+            # Many of one kind follow one another, which SQLite takes in one call.
+            for statement, group in groupby(records, _statement):
+                told = list(group)
+                if statement:
+                    database.executemany(statement, [_arguments(*one) for one in told])
+                tags = [(tag, one.name) for one, head in told if head for tag in head.tags]
+                if tags:
+                    database.executemany(_TAG, tags)
             _set_mark(database, mark, position)
 
     def add(self, files: Iterable[Found]) -> None:
@@ -279,7 +299,6 @@ class Index:
         heads = list(described)
         with self._transaction() as database:
             database.executemany(_DESCRIBE, [_row(id_, head) for id_, head in heads])
-            database.executemany("DELETE FROM tag WHERE entry = ?", [(id_,) for id_, _ in heads])
             database.executemany(
                 "INSERT OR IGNORE INTO tag VALUES (?, ?)",
                 [(tag, id_) for id_, head in heads for tag in head.tags],
@@ -362,6 +381,23 @@ def glob_of(pattern: str) -> str:
 def url_number(key: str) -> int:
     """Return what `entry_url` has for the URL in a key."""
     return crc32(key.partition(" ")[0].encode("latin-1", "replace"))
+
+
+def _statement(told: tuple[Record, Described | None]) -> str:
+    record, head = told
+    if record.kind is Kind.PUT:
+        return _PUT if head is None else _PUT_DESCRIBED
+    return _TOUCH if record.kind is Kind.TOUCH else ""
+
+
+def _arguments(record: Record, head: Described | None) -> tuple[object, ...]:
+    if record.kind is Kind.TOUCH:
+        return (record.amount, record.at, record.at, record.name)
+    put = (record.name, record.amount, record.at, record.at, record.keep_until)
+    if head is None:
+        return put
+    number = None if head.key is None else url_number(head.key)
+    return (*put, number, *head[2:-1])
 
 
 def _row(id_: int, head: Described) -> tuple[object, ...]:

@@ -8,15 +8,16 @@ what can be served is decided by the files alone.
     worker 2 ──┼────────▶ journal ── rename ──▶ journal.old ─▶│ index.sqlite   │
     worker n ──┘            └───────── fold ────────────────▶ └────────────────┘
 
-A record has 40 bytes, little-endian, and stands for itself; a reader that meets a damaged or torn
-one goes on at the next that is whole.
+A record has 46 bytes, little-endian, and stands for itself; a reader that meets a damaged or torn
+one goes on at the next that is whole. Behind that of a put stands the entry's head (codec.py), so
+that the keeper need not open its file for it; where there is none, the file has it.
 
-     0   2   3   4                20           28           32        36      40
-     ├───┼───┼───┼────────────────┼────────────┼────────────┼─────────┼───────┤
-     │pj │ v │ k │ name (16)      │ amount     │ keep_until │ at      │ crc32 │
-     └───┴───┴───┴────────────────┴────────────┴────────────┴─────────┴───────┘
+     0   2   3   4           20       28           32   36       38       42      46
+     ├───┼───┼───┼───────────┼────────┼────────────┼────┼────────┼────────┼───────┼╌╌╌╌╌╌┐
+     │pj │ v │ k │ name (16) │ amount │ keep_until │ at │ length │ crc32  │ crc32 │ head ┊
+     └───┴───┴───┴───────────┴────────┴────────────┴────┴────────┴─of head┴───────┴╌╌╌╌╌╌┘
      v  version    k  kind    amount  bytes of a put, hits of a touch
-     keep_until, at  seconds since the epoch
+     keep_until, at  seconds since the epoch    length  of the head, in bytes
 """
 
 import enum
@@ -24,35 +25,39 @@ import logging
 import os
 import struct
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from zlib_ng.zlib_ng import crc32
 
 log = logging.getLogger("proxyd.cache")
 
 JOURNAL = "journal"
 OLD_JOURNAL = "journal.old"
-RECORD_BYTES = 40
+RECORD_BYTES: Final = 46
 # What a name of an entry's file has: a BLAKE2b digest of 128 bits.
 NAME_BYTES = 16
 
 # A keeper that runs folds each second and rotates at 4 MiB; past this one there is none, and the
 # disk is not filled for it. 1.6 million records.
 FULL_BYTES = 64 << 20
-# What waits for a write: 25,000 puts or drops, and as many names touched.
+# What waits for a write: 25,000 puts or drops, and as many names touched; and so much of heads.
 _MOST_RECORDS = 25_000
+_MOST_HEAD_BYTES = 8 << 20
+# A longer head stays in its file.
+_LONGEST_HEAD: Final = 2048
 # An entry in use is reported this often: often enough to find the least recently used of thousands.
 # Of more than _MOST_RECORDS in that time those that are used first, which are by and large those
 # that are used most: each report costs the keeper a change of its catalogue.
 TOUCH_EVERY_S = 30.0
 
-_BODY = struct.Struct("<2sBB16sQII")
+_BODY = struct.Struct("<2sBB16sQIIHI")
 _CRC = struct.Struct("<I")
 _MAGIC = b"pj"
-_VERSION = 1
+_VERSION = 2
 _START = _MAGIC + bytes((_VERSION,))
-_LATEST = 2**32 - 1
+_LATEST: Final = 2**32 - 1
 _NO_NAME = bytes(NAME_BYTES)
 
 
@@ -66,22 +71,39 @@ class Kind(enum.IntEnum):
     LOST = 4
 
 
+# As plain numbers: an enum's member is looked up each time.
+_PUT: Final[int] = Kind.PUT.value
+_DROP: Final[int] = Kind.DROP.value
+_KINDS: Final = {kind.value: kind for kind in Kind}
+
+
 class Record(NamedTuple):
-    """One event; `amount` is the size of a put in bytes, or the number of hits of a touch."""
+    """One event; `amount` is the size of a put in bytes, or the number of hits of a touch.
+
+    `head` is that of the entry that was put, empty when it is to be read from the file.
+    """
 
     kind: Kind
     name: bytes
     amount: int
     keep_until: int
     at: int
+    head: bytes = b""
 
 
-def encode(record: Record) -> bytes:
-    """Return the RECORD_BYTES of a record; times past 2106 become that year."""
-    body = _BODY.pack(
-        _MAGIC, _VERSION, record.kind, record.name, record.amount, record.keep_until, record.at
-    )
-    return body + _CRC.pack(zlib.crc32(body))
+def encode(
+    kind: int, name: bytes, amount: int, keep_until: int, at: int, head: bytes = b""
+) -> bytes:
+    """Return the bytes of a Record; the head may have _LONGEST_HEAD."""
+    body = _BODY.pack(_MAGIC, _VERSION, kind, name, amount, keep_until, at, len(head), crc32(head))
+    return body + _CRC.pack(crc32(body)) + head
+
+
+def _seconds(at: float) -> int:
+    """Return whole seconds since the epoch; times past 2106, and infinity, become that year."""
+    if at >= _LATEST:
+        return _LATEST
+    return int(at) if at > 0 else 0
 
 
 def decode(data: bytes) -> tuple[list[Record], int]:
@@ -92,27 +114,43 @@ def decode(data: bytes) -> tuple[list[Record], int]:
     records: list[Record] = []
     position = 0
     while len(data) - position >= RECORD_BYTES:
-        record = _decode_one(data, position)
-        if record is not None:
-            records.append(record)
-            position += RECORD_BYTES
+        if _is_record(data, position):
+            _, _, kind, name, amount, keep_until, at, length, check = _BODY.unpack_from(
+                data, position
+            )
+            end = position + RECORD_BYTES + length
+            if end > len(data):
+                break
+            head = data[position + RECORD_BYTES : end]
+            if crc32(head) != check:  # damaged, or cut short, and what follows is another record
+                head, end = b"", position + RECORD_BYTES
+            known = _KINDS.get(kind)  # one of a later version that forgot to say so is passed over
+            if known is not None:
+                records.append(Record(known, name, amount, keep_until, at, head))
+            position = end
             continue
         found = data.find(_START, position + 1)
         position = max(position + 1, len(data) - RECORD_BYTES + 1) if found < 0 else found
     return records, position
 
 
-def _decode_one(data: bytes, position: int) -> Record | None:
+def _is_record(data: bytes, position: int) -> bool:
+    """Whether a whole record stands there, its head apart."""
     if not data.startswith(_START, position):
-        return None
+        return False
     end = position + _BODY.size
-    if zlib.crc32(data[position:end]) != _CRC.unpack_from(data, end)[0]:
-        return None
-    _, _, kind, name, amount, keep_until, at = _BODY.unpack_from(data, position)
-    try:
-        return Record(Kind(kind), name, amount, keep_until, at)
-    except ValueError:  # of a later version that forgot to say so
-        return None
+    return bool(crc32(data[position:end]) == _CRC.unpack_from(data, end)[0])
+
+
+def _whole(data: bytes, most_bytes: int) -> tuple[int, int]:
+    """Return how many records of `data` are whole in its first bytes, and how long these are."""
+    count = position = 0
+    while position + RECORD_BYTES <= most_bytes:
+        end = position + RECORD_BYTES + _BODY.unpack_from(data, position)[7]
+        if end > most_bytes:
+            break
+        count, position = count + 1, end
+    return count, position
 
 
 class Journal:
@@ -124,6 +162,7 @@ class Journal:
 
     __slots__ = (
         "_complained",
+        "_count",
         "_descriptor",
         "_lost",
         "_monotonic",
@@ -147,15 +186,20 @@ class Journal:
         self._monotonic = monotonic
         self._descriptor = -1
         self._pending = bytearray()
+        self._count = 0  # of the records there
         self._touched: dict[bytes, int] = {}
         self._touch_at = monotonic() + TOUCH_EVERY_S
         self._lost = False
         self._complained = False
 
-    def put(self, name: bytes, size_bytes: int, keep_until: float) -> None:
-        """Note a new file; `keep_until` is in seconds since the epoch, infinity allowed."""
-        until = int(min(max(keep_until, 0), _LATEST))
-        self._add(Record(Kind.PUT, name, size_bytes, until, self._now()))
+    def put(self, name: bytes, size_bytes: int, keep_until: float, head: bytes = b"") -> None:
+        """Note a new file; `keep_until` is in seconds since the epoch, infinity allowed.
+
+        `head` is that of its entry, empty when it is to be read from the file.
+        """
+        if len(head) > _LONGEST_HEAD or len(self._pending) > _MOST_HEAD_BYTES:
+            head = b""
+        self._add(_PUT, name, size_bytes, _seconds(keep_until), head)
 
     def touch(self, name: bytes) -> None:
         """Note a use of a file; cheap enough for every hit."""
@@ -167,14 +211,15 @@ class Journal:
 
     def drop(self, name: bytes) -> None:
         """Note that a file was removed."""
-        self._add(Record(Kind.DROP, name, 0, 0, self._now()))
+        self._add(_DROP, name, 0, 0)
 
     def _now(self) -> int:
-        return int(min(max(self._wall(), 0), _LATEST))
+        return _seconds(self._wall())
 
-    def _add(self, record: Record) -> None:
-        if len(self._pending) < _MOST_RECORDS * RECORD_BYTES:
-            self._pending += encode(record)
+    def _add(self, kind: int, name: bytes, amount: int, keep_until: int, head: bytes = b"") -> None:
+        if self._count < _MOST_RECORDS:
+            self._count += 1
+            self._pending += encode(kind, name, amount, keep_until, self._now(), head)
         else:
             self._lost = True
 
@@ -190,23 +235,26 @@ class Journal:
     def _report_touches(self) -> None:
         """Turn the counted uses into records; what has no room is let go: no harm comes of it."""
         at = self._now()
-        room = _MOST_RECORDS - len(self._pending) // RECORD_BYTES
+        room = _MOST_RECORDS - self._count
         for name, hits in list(self._touched.items())[:room]:
-            self._pending += encode(Record(Kind.TOUCH, name, hits, 0, at))
+            self._count += 1
+            self._pending += encode(Kind.TOUCH, name, hits, 0, at)
         self._touched.clear()
 
     def _append(self) -> None:
         try:
             if self._open() >= FULL_BYTES:
                 self._pending.clear()
+                self._count = 0
                 self._lost = True
                 return
-            lost = encode(Record(Kind.LOST, _NO_NAME, 0, 0, self._now())) if self._lost else b""
-            written = os.write(self._descriptor, lost + self._pending)
-            # One that was cut short leaves a torn record, which is written again, whole.
-            whole = written - written % RECORD_BYTES
-            if whole:
-                del self._pending[: whole - len(lost)]
+            lost = encode(Kind.LOST, _NO_NAME, 0, 0, self._now()) if self._lost else b""
+            data = bytes(lost + self._pending)
+            # What was cut short leaves a torn record, which is written again, whole.
+            count, whole_bytes = _whole(data, os.write(self._descriptor, data))
+            if count:
+                del self._pending[: whole_bytes - len(lost)]
+                self._count -= count - bool(lost)
                 self._lost = False
         except OSError as error:
             if not self._complained:

@@ -21,14 +21,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from proxy.cache.codec import entry_of, wall_times
+from proxy.cache.codec import wall_times
+from proxy.cache.describing import described_by, is_purged, seconds, told_by
 from proxy.cache.disk_folder import TEMPORARY, path_of, remove_leftover, unlink
 from proxy.cache.disk_load import read_head, read_head_and_size
 from proxy.cache.folding import Folding
 from proxy.cache.head import Head, MarkerHead, Now
 from proxy.cache.index import (
     BLOCK_BYTES,
-    FOREVER,
     Described,
     Index,
     IndexBusyError,
@@ -36,7 +36,7 @@ from proxy.cache.index import (
     Row,
     discard,
 )
-from proxy.cache.purges import Purges, Verdict
+from proxy.cache.purges import Purges
 from proxy.cache.purging import Purging
 from proxy.cache.scan import Scan
 from proxy.errors import PurgeError, StartError, StoredContentError
@@ -119,7 +119,7 @@ class Upkeep:
             self._open.purges.check()  # or the workers would not learn of the new file at once
             self._give_up("was removed")
         if self._open is None:
-            self._open = _Catalogue(self._folder)
+            self._open = _Catalogue(self._folder, self._now)
         return self._open
 
     def _give_up(self, why: str) -> None:
@@ -211,7 +211,7 @@ class Upkeep:
             return 0
         if isinstance(head, MarkerHead):
             return 0
-        return _seconds(wall_times(head, now)[0])
+        return seconds(wall_times(head, now)[0])
 
     def _purge(self, catalogue: "_Catalogue") -> bool:
         """Remove what a purge names and is older; True when there may be more."""
@@ -224,7 +224,7 @@ class Upkeep:
         for row in rows:
             with suppress(StoredContentError, OSError):  # found by others, or gone
                 head = read_head(self._path(row.name))
-                if isinstance(head, Head) and _is_purged(head, now, catalogue.purges):
+                if isinstance(head, Head) and is_purged(head, now, catalogue.purges):
                     gone.append(row)
         self._remove(catalogue.index, gone)
         return True
@@ -249,7 +249,7 @@ class Upkeep:
                 log.warning("a file of the cache cannot be read: %s", error)
                 described.append((row.id, Described(row.size_bytes)))
             else:
-                found = _described(head, size_bytes, purges, now)
+                found = described_by(head, size_bytes, purges, now)
                 if found is None:
                     gone.append(row)
                 else:
@@ -275,7 +275,7 @@ class Upkeep:
 class _Catalogue:
     """An open catalogue, and what works on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, now: Callable[[], Now]) -> None:
         root = str(folder)
         with ExitStack() as opened:
             self.index = Index(folder)
@@ -286,7 +286,11 @@ class _Catalogue:
             opened.callback(self.purging.close)
             self.close = opened.pop_all().close
         self.folding = Folding(
-            folder, self.index, lambda name: os.path.exists(path_of(root, name)), self._begin_scan
+            folder,
+            self.index,
+            lambda name: os.path.exists(path_of(root, name)),
+            self._begin_scan,
+            lambda record: told_by(record, self.purges, now()),
         )
         self._folder = folder
         self._scan: Scan | None = None
@@ -319,41 +323,6 @@ def sweep(folder: Path, before: float) -> None:
     with suppress(OSError), os.scandir(folder) as listing:
         for file in listing:
             remove_leftover(file.path, before)
-
-
-def _described(
-    head: Head | MarkerHead, size_bytes: int, purges: Purges, now: Now
-) -> Described | None:
-    """Return what the catalogue says of a file with this head; None when it has been purged."""
-    if isinstance(head, MarkerHead):
-        return Described(size_bytes, key=head.key.decode("latin-1"))
-    if _is_purged(head, now, purges):
-        return None
-    keep_until, fresh_until = wall_times(head, now)
-    content_type = next(
-        (value for name, value in head.lines if name.lower() == b"content-type"), b""
-    )
-    return Described(
-        size_bytes,
-        _seconds(keep_until),
-        head.key.decode("latin-1"),
-        head.variant.decode("latin-1"),
-        head.status,
-        content_type.decode("latin-1"),
-        _seconds(fresh_until),
-        tuple([tag.decode("latin-1") for tag in head.tags]),
-    )
-
-
-def _is_purged(head: Head, now: Now, purges: Purges) -> bool:
-    if head.purge_seq == purges.current():  # as of nearly all that is new
-        return False
-    return purges.verdict(entry_of(head, b"", now)) is Verdict.HARD
-
-
-def _seconds(at: float) -> int:
-    """Return a time since the epoch that the catalogue has room for."""
-    return int(min(max(at, 0), FOREVER))
 
 
 def _on_disk(size_bytes: int) -> int:

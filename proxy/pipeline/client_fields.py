@@ -1,5 +1,6 @@
 """The fields of an answer as one route gives them to its clients."""
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from proxy.message import FieldLine
@@ -39,6 +40,12 @@ def client_fields(
     return lines
 
 
+@lru_cache(maxsize=256)
+def _written_anew(own: frozenset[bytes], is_stored: bool, keeps_tags: bool) -> frozenset[bytes]:
+    names = own | (_OURS_AND_AGE if is_stored else _OURS)
+    return names | TAG_FIELDS if keeps_tags else names
+
+
 def steady_fields(
     route: "Route", lines: list[FieldLine], *, is_stored: bool, inner: bool = False
 ) -> tuple[list[FieldLine], bytes]:
@@ -48,10 +55,11 @@ def steady_fields(
     """
     others: list[bytes] = []
     kept: list[FieldLine] = []
-    names = frozenset() if inner else route.header_names
-    names |= _OURS_AND_AGE if is_stored else _OURS
-    if route.cache is not None and not route.cache.pass_tags and not inner:
-        names |= TAG_FIELDS
+    if inner:
+        names = _OURS_AND_AGE if is_stored else _OURS
+    else:
+        keeps_tags = route.cache is not None and not route.cache.pass_tags
+        names = _written_anew(route.header_names, is_stored, keeps_tags)
     for line in lines:
         name = line[0].lower()
         if name not in names:

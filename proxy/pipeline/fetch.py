@@ -219,6 +219,7 @@ class Fetch:
         route = self._exchange.route
         if route is not None and route.inside:
             response.fields, self._relayed = unrelayed(response.fields)
+            response.same_head = None  # what another worker says differs from client to client
             if failure is None and not self._relayed and response.status in ERROR_STATUSES:
                 failure = own_error(response)
             elif not self._relayed:
@@ -410,7 +411,7 @@ class Fetch:
         self._cache.flights.mark(self.key, judged.names, self._question, monotonic())
 
     def _times(self) -> Times:
-        stale_s = cache_status.stale_s(self._relayed)
+        stale_s = cache_status.stale_s(self._relayed) if self._relayed else 0.0
         return Times(self._request_at, time(), monotonic(), stale_s)
 
     def _hand_over(self, response: Response) -> None:

@@ -1,11 +1,16 @@
 """What is fetched, as one client gets it, and what another worker has put to it."""
 
+from typing import TYPE_CHECKING
+
 from proxy.errors import HttpError
-from proxy.message import FieldLine, Response
+from proxy.message import FieldLine, Response, WireHead
 from proxy.pipeline.client_fields import client_fields
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.receive import spooled
 from proxy.rules import cache_status
+
+if TYPE_CHECKING:
+    from proxy.pipeline.site import Route
 
 _OF_AN_ERROR = frozenset((b"retry-after",))
 
@@ -49,18 +54,52 @@ def with_fields(
 ) -> Response:
     """Return what the upstream said as one client gets it; its content waits for who is slow."""
     route = exchange.route
-    lines = response.fields
-    if route is not None:
-        lines = client_fields(route, lines, member, inner=exchange.inside)
     body = response.body
     if spool and route is not None and body is not None and not isinstance(body, bytes):
         body = spooled(exchange.site, route, body)
+    given = given_to(exchange, response, member)
     made = Response(
         response.status,
-        lines,
+        given.lines,
         body,
         reason=response.reason,
         content_length=response.content_length,
+        wire_head=given.wire_head,
     )
     made.dated = response.dated
+    return made
+
+
+class Given:
+    """The head that clients of `route` get, or workers (`inside`), with `member` said."""
+
+    __slots__ = ("inside", "lines", "member", "route", "wire_head")
+
+    def __init__(
+        self, route: "Route | None", lines: list[FieldLine], member: bytes, *, inside: bool
+    ) -> None:
+        self.route = route
+        self.lines = lines
+        self.member = member
+        self.inside = inside
+        self.wire_head = WireHead()
+
+
+def given_to(exchange: Exchange, response: Response, member: bytes) -> Given:
+    """Make the head for a client, or take the one that was made of the same head before."""
+    route, same_head = exchange.route, response.same_head
+    known = None if same_head is None else same_head.given
+    if (
+        isinstance(known, Given)
+        and known.route is route
+        and known.member == member
+        and known.inside == exchange.inside
+    ):
+        return known
+    lines = response.fields
+    if route is not None:
+        lines = client_fields(route, lines, member, inner=exchange.inside)
+    made = Given(route, lines, member, inside=exchange.inside)
+    if same_head is not None:
+        same_head.given = made
     return made

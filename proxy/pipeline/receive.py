@@ -3,7 +3,16 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.files.file_source import FileSource
-from proxy.message import NO_LENGTH, Consumer, FieldLine, Fields, Response, Source, WireHead
+from proxy.message import (
+    NO_LENGTH,
+    Consumer,
+    FieldLine,
+    Fields,
+    Response,
+    SameHead,
+    Source,
+    WireHead,
+)
 from proxy.pipeline.client_fields import client_fields
 from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.heed import heed
@@ -11,7 +20,7 @@ from proxy.pipeline.respond import respond
 from proxy.pipeline.sendfile import send_file
 from proxy.pipeline.spool import Spool
 from proxy.rules import cache_status
-from proxy.rules.forwarding import end_to_end, response_fields
+from proxy.rules.forwarding import HOP_BY_HOP, end_to_end, response_fields
 from proxy.rules.sendfile import FILE_FIELDS
 from proxy.rules.server_timing import PRIVATE
 
@@ -20,7 +29,7 @@ if TYPE_CHECKING:
     from proxy.upstream.response import UpstreamResponse
 
 # What the wire protocol of another worker has written, and that of this one writes again.
-_LENGTH = frozenset((b"content-length", PRIVATE.lower()))
+_LENGTH = HOP_BY_HOP | {b"content-length", PRIVATE.lower()}
 _LENGTH_AND_SERVER = _LENGTH | {b"server"}
 
 
@@ -48,6 +57,7 @@ class PassedOn(NamedTuple):
     lines: list[FieldLine]
     passed: tuple[bytes, bool, bool]
     wire_head: WireHead
+    same_head: SameHead | None
     dated: bool
 
 
@@ -72,9 +82,11 @@ def pass_on(exchange: Exchange, route: "Route", answer: "UpstreamResponse") -> P
         lines = client_fields(route, lines, member, inner=exchange.inside)
     if answer.status == 426 and b"upgrade" in fields:  # RFC 9110 §15.5.22
         lines += ((b"Connection", b"upgrade"), (b"Upgrade", fields.get(b"upgrade") or b""))
-    made = PassedOn(route, lines, passed, WireHead(), b"date" in fields)
     # Only where the head says how long the content is, what is encoded depends on nothing else.
-    if head is not None and head.length >= 0:
+    is_kept = head is not None and head.length >= 0
+    same_head = SameHead() if is_kept else None
+    made = PassedOn(route, lines, passed, WireHead(), same_head, b"date" in fields)
+    if head is not None and is_kept:
         head.passed_on = made
     return made
 
@@ -95,6 +107,7 @@ def make_response(exchange: Exchange, route: "Route", answer: "UpstreamResponse"
         answer.status, made.lines, body, reason=answer.reason, wire_head=made.wire_head
     )
     response.dated = made.dated
+    response.same_head = made.same_head
     if answer.body is None:
         length = answer.fields.get(b"content-length")
         response.content_length = int(length) if length is not None else NO_LENGTH

@@ -16,14 +16,14 @@ from proxy.errors import BadRequestError
 from proxy.message import FieldLine, Fields, Request
 from proxy.pipeline.exchange import Exchange, Peer
 from proxy.pipeline.site import Route
-from proxy.rules.forwarding import Origin, end_to_end
+from proxy.rules.forwarding import HOP_BY_HOP, Origin, end_to_end
 
 # An interim status that no RFC has: the answer that was waited for is one client's own, so the next
 # one, which comes behind this, will hardly be for all. Vary says by what clients are told apart.
 NOT_SHARED = 199
 FIELD = b"Proxyd-Asker"
 _NAME = FIELD.lower()
-_HOST = frozenset((b"host", _NAME))
+_HOST = HOP_BY_HOP | {b"host", _NAME}
 
 
 class Asker(msgspec.Struct, frozen=True, array_like=True):

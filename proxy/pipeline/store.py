@@ -1,13 +1,12 @@
 """Makes an entry of an answer that may be stored, and says why another may not. RFC 9111 §3."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from proxy.cache.entry import Entry
 from proxy.message import FieldLine, Fields, Request, Response
 from proxy.pipeline.question import OF_ONE_CLIENT, Question
 from proxy.rules.cache_control import ResponseDirectives
-from proxy.rules.cache_groups import group_tags
+from proxy.rules.cache_groups import GROUPS, group_tags
 from proxy.rules.cache_key import variant_names
 from proxy.rules.cache_rule import CacheRule
 from proxy.rules.cache_tags import tags_of
@@ -23,7 +22,14 @@ from proxy.rules.freshness import (
 )
 from proxy.rules.partial import slice_size
 from proxy.rules.reasons import Reason
-from proxy.rules.storing import AUTHORIZATION, may_store, stored_fields, worth_storing
+from proxy.rules.storing import (
+    AUTHORIZATION,
+    answer_may_be_stored,
+    forbidden_by_request,
+    may_store,
+    stored_fields,
+    worth_storing,
+)
 from proxy.rules.targeted import governing_directives
 from proxy.rules.validation import updated_fields
 from proxy.rules.validators import strong_validator
@@ -31,48 +37,121 @@ from proxy.rules.validators import strong_validator
 OF_ONE_MESSAGE = frozenset((b"age", b"date"))
 
 
-class Times(NamedTuple):
+class Times:
     """When a request went upstream and its answer came, by the wall clock; and that, monotonic.
 
     `stale_s` is for how long it had been stale, by the worker that had it: after a soft purge its
     age does not tell.
     """
 
-    request_at: float
-    response_at: float
-    now: float
-    stale_s: float = 0.0
+    __slots__ = ("now", "request_at", "response_at", "stale_s")
+
+    def __init__(
+        self, request_at: float, response_at: float, now: float, stale_s: float = 0.0
+    ) -> None:
+        self.request_at = request_at
+        self.response_at = response_at
+        self.now = now
+        self.stale_s = stale_s
 
 
-class Judged(NamedTuple):
+class Judged:
     """An entry without its content, None when the answer may not be stored; and why.
 
     `names` are those of the request fields by which the answer is told apart from others.
     """
 
-    entry: Entry | None
-    reason: Reason
-    names: tuple[bytes, ...] = ()
+    __slots__ = ("entry", "names", "reason")
+
+    def __init__(self, entry: Entry | None, reason: Reason, names: tuple[bytes, ...] = ()) -> None:
+        self.entry = entry
+        self.reason = reason
+        self.names = names
+
+
+class Understood:
+    """What the head of an answer says to a cache under one rule, whoever asks, and when.
+
+    `lines` are those that are stored, None for all; `authorized` is what was asked for with
+    Authorization.
+    """
+
+    __slots__ = (
+        "allowed",
+        "authorized",
+        "directives",
+        "fields",
+        "names",
+        "reason",
+        "rule",
+        "stored",
+        "tags",
+    )
+
+    def __init__(
+        self, status: int, fields: Fields, rule: CacheRule, *, authorized: bool, partial: bool
+    ) -> None:
+        directives = governing_directives(fields, rule)
+        self.fields = fields
+        self.rule = rule
+        self.authorized = authorized
+        self.directives = directives
+        self.names = told_apart_by(fields, directives, rule)
+        self.allowed, self.reason = answer_may_be_stored(
+            status, fields, directives, rule, authorized=authorized, partial=partial
+        )
+        self.stored = fields
+        self.tags: tuple[bytes, ...] = ()
+        if self.allowed:
+            kept = stored_fields(fields, directives)
+            if len(kept) < len(fields.lines):
+                self.stored = Fields(kept)
+            self.tags = tags_of(fields)
+
+
+def understood(
+    request: Request, question: Question, response: Response, now: int
+) -> tuple[Understood, bool]:
+    """Read the head of an answer, or take what was read of the same head before.
+
+    Says, too, whether the answer is the slice that was asked for.
+    """
+    authorized = b"authorization" in request.fields
+    same_head = response.same_head
+    known = None if same_head is None else same_head.understood
+    fields = known.fields if isinstance(known, Understood) else Fields(response.fields)
+    rule = rule_for(question.rule, request, response.status, fields)
+    partial = question.part is not None and is_slice(question, response.status, fields, now)
+    if (
+        isinstance(known, Understood)
+        and known.rule is rule
+        and known.authorized == authorized
+        and not partial
+    ):
+        return known, False
+    made = Understood(response.status, fields, rule, authorized=authorized, partial=partial)
+    if same_head is not None and not partial:
+        same_head.understood = made
+    return made, partial
 
 
 def judge_answer(
     request: Request, question: Question, response: Response, times: Times, purge_seq: int
 ) -> Judged:
     """Say whether `response` may be stored as the answer to `request`, and make the entry."""
-    fields = Fields(response.fields)
-    rule = rule_for(question.rule, request, response.status, fields)
-    directives = governing_directives(fields, rule)
-    is_part = is_slice(question, response.status, fields, int(times.response_at))
-    allowed, reason = may_store(request, response.status, fields, directives, rule, partial=is_part)
-    names = told_apart_by(fields, directives, rule)
-    if not allowed or names is None:
-        return Judged(None, reason, names or ())
-    kept = stored_fields(fields, directives)
-    stored = fields
+    read, is_part = understood(request, question, response, int(times.response_at))
+    rule, fields, names = read.rule, read.fields, read.names
+    refusal = forbidden_by_request(request, rule)
+    if refusal is not None:
+        return Judged(None, refusal, names or ())
+    if not read.allowed or names is None:
+        return Judged(None, read.reason, names or ())
+    stored = read.stored
     if b"date" not in fields:  # RFC 9110 §6.6.1
-        stored = Fields([*kept, (b"Date", format_date(int(times.response_at)))])
-    elif len(kept) < len(fields.lines):
-        stored = Fields(kept)
+        stored = Fields([*stored.lines, (b"Date", format_date(int(times.response_at)))])
+    tags = read.tags
+    if GROUPS in fields:
+        tags += group_tags(fields, origin_of(question, request))
     entry = Entry(
         key=question.key if question.part is None or is_part else question.part.whole_key,
         variant=question.variant(names),
@@ -88,10 +167,10 @@ def judge_answer(
         swr_until=0.0,
         sie_until=0.0,
         keep_until=0.0,
-        tags=tags_of(fields) + group_tags(fields, origin_of(question, request)),
+        tags=tags,
         purge_seq=purge_seq,
     )
-    fresh_s, age_s = set_times(entry, fields, directives, rule, times)
+    fresh_s, age_s = set_times(entry, fields, read.directives, rule, times)
     useful, why = worth_storing(
         entry.fields,
         lifetime_s=fresh_s,
@@ -99,7 +178,7 @@ def judge_answer(
         stale_s=max(entry.swr_until, entry.sie_until) - entry.fresh_until,
         no_cache=entry.no_cache,
     )
-    return Judged(entry, reason, names) if useful else Judged(None, why, names)
+    return Judged(entry, read.reason, names) if useful else Judged(None, why, names)
 
 
 def is_slice(question: Question, status: int, fields: Fields, now: int) -> bool:

@@ -331,9 +331,12 @@ def _named_in_connection(value: bytes) -> frozenset[bytes]:
     )
 
 
-def end_to_end(fields: Fields, drop: frozenset[bytes] = frozenset()) -> list[FieldLine]:
-    """Return the field lines that go on, in order, without those of the hop and those in `drop`."""
-    return _without(fields, HOP_BY_HOP | drop)
+def end_to_end(fields: Fields, drop: frozenset[bytes] = HOP_BY_HOP) -> list[FieldLine]:
+    """Return the field lines that go on, in order, without those in `drop`.
+
+    HOP_BY_HOP is to be among them; what Connection names goes as well.
+    """
+    return _without(fields, drop)
 
 
 def _without(fields: Fields, names: frozenset[bytes]) -> list[FieldLine]:

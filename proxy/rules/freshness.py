@@ -66,9 +66,13 @@ def initial_age_s(
 
     Never negative, also when the clock was set back between the two times.
     """
-    apparent_age = 0.0 if date is None else response_at - date
-    response_delay = max(0.0, response_at - request_at)
-    return max(0.0, apparent_age, (age or 0) + response_delay)
+    age_s = float(age or 0)
+    if response_at > request_at:
+        age_s += response_at - request_at
+    if date is None:
+        return age_s
+    apparent_age = response_at - date
+    return max(age_s, apparent_age)
 
 
 def lifetime(

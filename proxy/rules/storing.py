@@ -11,7 +11,7 @@ from proxy.rules.cache_key import vary_names
 from proxy.rules.cache_rule import CacheRule
 from proxy.rules.cache_tags import tags_fit
 from proxy.rules.conditions import met
-from proxy.rules.forwarding import end_to_end
+from proxy.rules.forwarding import HOP_BY_HOP, end_to_end
 from proxy.rules.freshness import HEURISTIC_STATUSES
 from proxy.rules.reasons import Reason
 from proxy.rules.sendfile import TO_PROXYD
@@ -77,7 +77,7 @@ USABLE = Reason("usable", "It can be used without asking upstream.", "RFC 9111 �
 TO_VALIDATE = Reason("to-validate", "It can be validated.", "RFC 9111 §4.3")
 
 _COOKIES = frozenset((b"set-cookie", b"set-cookie2"))
-_NOT_STORED = _COOKIES | TO_PROXYD
+_NOT_STORED = HOP_BY_HOP | _COOKIES | TO_PROXYD
 
 
 def may_store(
@@ -95,10 +95,35 @@ def may_store(
     `complete` is False when it broke off. `partial` says that the caller keeps what is not whole as
     such (§3.3): without it neither a 206 nor what broke off may be stored.
     """
+    refusal = forbidden_by_request(request, rule)
+    if refusal is not None:
+        return False, refusal
+    authorized = b"authorization" in request.fields
+    return answer_may_be_stored(
+        status,
+        fields,
+        directives,
+        rule,
+        authorized=authorized,
+        complete=complete,
+        partial=partial,
+    )
+
+
+def answer_may_be_stored(
+    status: int,
+    fields: Fields,
+    directives: ResponseDirectives,
+    rule: CacheRule,
+    *,
+    authorized: bool,
+    complete: bool = True,
+    partial: bool = False,
+) -> tuple[bool, Reason]:
+    """Do as `may_store` for a request that forbids nothing; `authorized` is one with that field."""
     refusal = (
-        _forbidden_by_request(request, rule)
-        or _forbidden_by_status(status, fields, directives, complete, partial)
-        or _forbidden_by_directives(request, directives, rule)
+        _forbidden_by_status(status, fields, directives, complete, partial)
+        or _forbidden_by_directives(authorized, directives, rule)
         or _forbidden_by_fields(fields, directives, rule)
     )
     if refusal is not None:
@@ -127,14 +152,17 @@ def stored_fields(fields: Fields, directives: ResponseDirectives) -> list[FieldL
     what an application says to proxyd alone, and Set-Cookie: no cookie is ever given to a second
     client.
     """
-    return end_to_end(fields, _NOT_STORED | directives.private_fields | directives.no_cache_fields)
+    named = directives.private_fields | directives.no_cache_fields
+    return end_to_end(fields, _NOT_STORED | named if named else _NOT_STORED)
 
 
-def _forbidden_by_request(request: Request, rule: CacheRule) -> Reason | None:
+def forbidden_by_request(request: Request, rule: CacheRule) -> Reason | None:
+    """Say why no answer to this request may be stored; None when that depends on the answer."""
     if request.method != b"GET":
         return METHOD
-    if b"request-cache-control" not in rule.ignore:  # noqa: SIM102
-        if parse_request(request.fields.get(b"cache-control")).no_store:
+    asked = request.fields.get(b"cache-control")
+    if asked is not None and b"request-cache-control" not in rule.ignore:  # noqa: SIM102
+        if parse_request(asked).no_store:
             return REQUEST_NO_STORE
     return RULE_NO_STORE if met(rule.no_store, request) else None
 
@@ -160,24 +188,24 @@ def _forbidden_by_status(
 
 
 def _forbidden_by_directives(
-    request: Request, directives: ResponseDirectives, rule: CacheRule
+    authorized: bool, directives: ResponseDirectives, rule: CacheRule
 ) -> Reason | None:
     # must-understand puts a no-store beside it out of force once the status is understood.
     if directives.no_store and not directives.must_understand:
         return NO_STORE
     if directives.private:
         return PRIVATE
-    if b"authorization" in request.fields and b"authorization" not in rule.ignore:  # noqa: SIM102
-        if not directives.shared:
-            return AUTHORIZATION
+    if authorized and not directives.shared and b"authorization" not in rule.ignore:
+        return AUTHORIZATION
     return None
 
 
 def _forbidden_by_fields(
     fields: Fields, directives: ResponseDirectives, rule: CacheRule
 ) -> Reason | None:
-    named = directives.private_fields | directives.no_cache_fields
-    if fields.has_any(_COOKIES - named):
+    if fields.has_any(_COOKIES) and fields.has_any(
+        _COOKIES - directives.private_fields - directives.no_cache_fields
+    ):
         if b"set-cookie" not in rule.ignore:
             return SET_COOKIE
         for_all = directives.public or directives.s_maxage is not None

@@ -39,7 +39,9 @@ class Place:
         self.wall += seconds
         self.monotonic += seconds
 
-    def put(self, number: int, *, tell: bool = True, **given: object) -> Path:
+    def put(
+        self, number: int, *, tell: bool = True, tell_head: bool = False, **given: object
+    ) -> Path:
         """Store an entry as a worker does; its content has `size` bytes."""
         size = given.pop("size", 10)
         assert isinstance(size, int)
@@ -60,9 +62,10 @@ class Place:
         }
         entry = Entry(**(options | given))  # type: ignore[arg-type]
         name = name_of(entry.key, entry.variant)
-        file_bytes = self.store(name, encode(entry, self.now(), size), bytes(size))
+        head = encode(entry, self.now(), size)
+        file_bytes = self.store(name, head, bytes(size))
         if tell:
-            self.journal.put(name, file_bytes, self.wall + keep_s)
+            self.journal.put(name, file_bytes, self.wall + keep_s, head if tell_head else b"")
             self.journal.flush()
         return Path(path_of(str(self.folder), name))
 

@@ -53,7 +53,7 @@ class Notes:
         self.touched: list[bytes] = []
         self.dropped: list[bytes] = []
 
-    def put(self, name: bytes, size_bytes: int, keep_until: float) -> None:
+    def put(self, name: bytes, size_bytes: int, keep_until: float, head: bytes = b"") -> None:
         self.puts.append((name, size_bytes, keep_until))
 
     def touch(self, name: bytes) -> None:

@@ -54,6 +54,40 @@ def through(one: Entry, saved: Now, loaded: Now) -> Entry:
     return codec.entry_of(head_of(one, saved), one.body, loaded)
 
 
+def test_each_thing_stands_where_the_head_has_it() -> None:
+    now = Now(1.7e9, 50.0, BOOT)
+    one = entry(b"key", b"content", ((b"A", b"b"),))
+    numbers = [
+        "status",
+        "request_at",
+        "response_at",
+        "born_at",
+        "fresh_until",
+        "swr_until",
+        "sie_until",
+        "keep_until",
+        "purge_seq",
+        "lifetime_id",
+        "storing_id",
+    ]
+    for value, name in enumerate(numbers, start=200):
+        setattr(one, name, value if isinstance(getattr(one, name), int) else float(value))
+    one.variant, one.vary, one.reason, one.tags = b"variant", (b"vary",), b"reason", (b"tag",)
+    one.trailers, one.ranges = Fields([(b"C", b"d")]), (Span(3, 5),)
+    for flag in ("no_cache", "must_revalidate", "complete"):
+        for other in ("no_cache", "must_revalidate", "complete"):
+            setattr(one, other, other == flag)
+        head = head_of(one, now)
+        assert head.wall(now.monotonic) == now.wall
+        assert head.boot == now.boot
+        assert head.size_bytes == one.size_bytes
+        assert head.lines == one.fields.lines
+        assert head.trailers == [(b"C", b"d")]
+        same = ["key", "variant", "vary", "reason", "tags", "ranges", *numbers]
+        for name in [*same, "no_cache", "must_revalidate", "complete"]:
+            assert getattr(head, name) == getattr(one, name), name
+
+
 @given(entries)
 def test_decoding_undoes_encoding(one: Entry) -> None:
     now = Now(1.7e9, 50.0, BOOT)

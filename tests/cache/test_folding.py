@@ -7,8 +7,17 @@ import pytest
 
 from proxy.cache import folding as module
 from proxy.cache.folding import Folding
-from proxy.cache.index import Index
-from proxy.cache.journal import JOURNAL, OLD_JOURNAL, RECORD_BYTES, Journal, Kind, Record, encode
+from proxy.cache.index import Described, Index
+from proxy.cache.journal import (
+    JOURNAL,
+    OLD_JOURNAL,
+    RECORD_BYTES,
+    Journal,
+    Kind,
+    Record,
+    decode,
+    encode,
+)
 
 
 def name(number: int) -> bytes:
@@ -22,13 +31,16 @@ class Place:
         self.folder = folder
         self.index = Index(folder)
         self.files: set[bytes] = set()
+        self.told: dict[Record, Described] = {}
         self.lost = 0
         self.journal = Journal(folder)
         self.begin()
 
     def begin(self) -> None:
         """Begin as a keeper does at its start."""
-        self.folding = Folding(self.folder, self.index, self.files.__contains__, self._hear_lost)
+        self.folding = Folding(
+            self.folder, self.index, self.files.__contains__, self._hear_lost, self.told.get
+        )
 
     def _hear_lost(self) -> None:
         self.lost += 1
@@ -89,6 +101,19 @@ def test_a_keeper_that_starts_again_goes_on_where_the_last_one_was(place: Place)
     assert place.names() == [2, 3]
 
 
+def test_what_is_told_of_a_file_need_not_be_read_in_it(place: Place) -> None:
+    place.journal.put(name(1), 100, 5000, b"head")
+    place.journal.put(name(2), 100, 5000)
+    place.journal.flush()
+    (told, _), _ = decode((place.folder / JOURNAL).read_bytes())
+    assert told.head == b"head"
+    place.told[told] = Described(100, 5000, "http://h/a", "", 200, "text/plain", 70, ("tag",))
+    place.fold()
+    assert place.names() == [2]
+    assert [row.name for row in place.index.of_url("http://h/a")] == [name(1)]
+    assert [row.name for row in place.index.tagged("tag", 0, 9)] == [name(1)]
+
+
 def test_much_is_folded_in_steps(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_STEP_BYTES", 2 * RECORD_BYTES)
     place.put(*range(5))
@@ -114,14 +139,14 @@ def test_a_file_that_was_dropped_and_put_again_is_kept(place: Place) -> None:
 
 
 def test_lost_records_are_told(place: Place) -> None:
-    (place.folder / JOURNAL).write_bytes(encode(Record(Kind.LOST, name(0), 0, 0, 0)))
+    (place.folder / JOURNAL).write_bytes(encode(*Record(Kind.LOST, name(0), 0, 0, 0)))
     place.fold()
     assert place.lost == 1
 
 
 def test_a_torn_tail_is_read_when_it_is_whole(place: Place) -> None:
     place.put(1)
-    record = encode(Record(Kind.PUT, name(2), 1, 1, 1))
+    record = encode(*Record(Kind.PUT, name(2), 1, 1, 1))
     with (place.folder / JOURNAL).open("ab", buffering=0) as file:
         file.write(record[:17])
         place.fold()
@@ -147,7 +172,7 @@ def test_what_a_worker_writes_to_the_old_file_is_not_lost(place: Place) -> None:
     place.put(1, 2, 3, 4)
     with (place.folder / JOURNAL).open("ab") as late:
         place.fold()
-        late.write(encode(Record(Kind.PUT, name(9), 1, 1, 1)))
+        late.write(encode(*Record(Kind.PUT, name(9), 1, 1, 1)))
     place.fold()
     assert place.names() == [1, 2, 3, 4, 9]
 
@@ -175,7 +200,7 @@ def test_two_rotations_are_some_seconds_apart(place: Place) -> None:
 def test_another_file_with_a_known_number_is_read_from_its_beginning(place: Place) -> None:
     place.put(1, 2)
     place.fold()
-    record = encode(Record(Kind.PUT, name(3), 1, 1, 1))
+    record = encode(*Record(Kind.PUT, name(3), 1, 1, 1))
     (place.folder / JOURNAL).write_bytes(record)
     place.fold()
     assert place.names() == [1, 2, 3]

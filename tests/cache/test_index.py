@@ -23,17 +23,19 @@ from proxy.cache.index import (
 )
 from proxy.cache.journal import NAME_BYTES, Kind, Record
 
+Told = tuple[Record, Described | None]
+
 
 def name(number: int) -> bytes:
     return number.to_bytes(NAME_BYTES, "big")
 
 
-def put(number: int, size: int = 100, at: int = 1000, keep_until: int = 5000) -> Record:
-    return Record(Kind.PUT, name(number), size, keep_until, at)
+def put(number: int, size: int = 100, at: int = 1000, keep_until: int = 5000) -> Told:
+    return Record(Kind.PUT, name(number), size, keep_until, at), None
 
 
-def touch(number: int, hits: int = 1, at: int = 1000) -> Record:
-    return Record(Kind.TOUCH, name(number), hits, 0, at)
+def touch(number: int, hits: int = 1, at: int = 1000) -> Told:
+    return Record(Kind.TOUCH, name(number), hits, 0, at), None
 
 
 def head(key: str = "http://h/", tags: tuple[str, ...] = ()) -> Described:
@@ -94,6 +96,20 @@ def test_a_head_that_was_read_describes_its_row(index: Index) -> None:
     assert index.totals().bytes == 300
     assert names(index.past(6256, 9)) == [1]
     index.fold([put(1, 100)], "j", 0)
+    assert names(index.new(9)) == [1]
+
+
+def test_a_file_that_is_put_again_has_the_tags_that_are_told_of_it_then(index: Index) -> None:
+    (record, _) = put(1)
+    index.fold([(record, head(tags=("a", "b")))], "j", 0)
+    assert index.new(9) == []
+    assert names(index.tagged("a", 0, 9)) == [1]
+    index.fold([(record, head("http://h/other", tags=("b", "c"))), touch(1)], "j", 0)
+    assert index.totals().entries == 1
+    assert [names(index.tagged(tag, 0, 9)) for tag in "abc"] == [[], [1], [1]]
+    assert [names(index.of_url(url)) for url in ("http://h/", "http://h/other")] == [[], [1]]
+    index.fold([put(1)], "j", 0)
+    assert names(index.tagged("b", 0, 9)) == []
     assert names(index.new(9)) == [1]
 
 
@@ -237,6 +253,6 @@ def test_a_failure_in_the_middle_enters_nothing(index: Index) -> None:
     wrong = Record(Kind.PUT, name(2), "nine" * 9, 1, 1)  # type: ignore[arg-type]
     broken = Record(Kind.PUT, name(3), None, 1, 1)  # type: ignore[arg-type]
     with pytest.raises(IndexDamagedError):
-        index.fold([put(1), wrong, broken], "j", 40)
+        index.fold([put(1), (wrong, None), (broken, None)], "j", 40)
     assert index.totals() == Totals(0, 0, 0)
     assert index.mark("j") is None

@@ -30,8 +30,8 @@ def index(tmp_path: Path) -> Iterator[Index]:
     for number, (key, variant, size, at, hits, status, tags) in enumerate(ENTRIES):
         opened.fold(
             [
-                Record(Kind.PUT, name(number), size, 5000, at),
-                Record(Kind.TOUCH, name(number), hits, 0, at + number),
+                (Record(Kind.PUT, name(number), size, 5000, at), None),
+                (Record(Kind.TOUCH, name(number), hits, 0, at + number), None),
             ],
             "j",
             0,
@@ -40,9 +40,9 @@ def index(tmp_path: Path) -> Iterator[Index]:
         opened.describe(
             [(row.id, Described(size, 6000, key, variant, status, "text/plain", 70, tags))]
         )
-    opened.fold([Record(Kind.PUT, name(98), 10, 5000, 100)], "j", 0)
+    opened.fold([(Record(Kind.PUT, name(98), 10, 5000, 100), None)], "j", 0)
     opened.describe([(opened.new(1)[0].id, Described(10, key="https://h/b[1]"))])
-    opened.fold([Record(Kind.PUT, name(99), 10, 5000, 100)], "j", 0)
+    opened.fold([(Record(Kind.PUT, name(99), 10, 5000, 100), None)], "j", 0)
     yield opened
     opened.close()
 

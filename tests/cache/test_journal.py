@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,12 @@ RECORDS = st.builds(
     st.integers(0, 2**64 - 1),
     U32,
     U32,
+    st.binary(max_size=60),
 )
+
+
+def encoded(records: Sequence[Record]) -> bytes:
+    return b"".join([encode(*record) for record in records])
 
 
 def name(number: int) -> bytes:
@@ -69,7 +74,7 @@ def written(folder: Path, file: str = JOURNAL) -> list[Record]:
 def test_what_was_encoded_is_decoded_and_a_torn_tail_is_left(
     records: list[Record], tail: bytes
 ) -> None:
-    data = b"".join(encode(record) for record in records)
+    data = encoded(records)
     assert decode(data + tail) == (records, len(data))
 
 
@@ -77,7 +82,7 @@ def test_what_was_encoded_is_decoded_and_a_torn_tail_is_left(
 def test_records_after_any_damage_are_found(
     before: list[Record], damage: bytes, after: list[Record]
 ) -> None:
-    data = b"".join(map(encode, before)) + damage + b"".join(map(encode, after))
+    data = encoded(before) + damage + encoded(after)
     records, done = decode(data)
     assert records == before + after
     assert len(data) - done < RECORD_BYTES
@@ -85,7 +90,7 @@ def test_records_after_any_damage_are_found(
 
 @given(st.lists(RECORDS, max_size=5), st.integers(0, 300))
 def test_records_are_the_same_however_they_arrive(records: list[Record], cut: int) -> None:
-    data = b"".join(map(encode, records))
+    data = encoded(records)
     first, done = decode(data[:cut])
     second, _ = decode(data[done:])
     assert first + second == records
@@ -94,15 +99,41 @@ def test_records_are_the_same_however_they_arrive(records: list[Record], cut: in
 def test_a_flipped_bit_anywhere_loses_that_record_and_no_other() -> None:
     one, two = Record(Kind.PUT, name(1), 5, 6, 7), Record(Kind.DROP, name(2), 0, 0, 8)
     for position in range(RECORD_BYTES):
-        data = bytearray(encode(one) + encode(two))
+        data = bytearray(encoded([one, two]))
         data[position] ^= 0x10
         assert decode(bytes(data))[0] == [two]
+
+
+def test_a_flipped_bit_in_a_head_loses_that_head_and_no_more() -> None:
+    one = Record(Kind.PUT, name(1), 5, 6, 7, b"a head")
+    two = Record(Kind.DROP, name(2), 0, 0, 8)
+    for position in range(len(one.head)):
+        data = bytearray(encoded([one, two]))
+        data[RECORD_BYTES + position] ^= 0x10
+        assert decode(bytes(data))[0] == [one._replace(head=b""), two]
+
+
+def test_a_record_without_the_end_of_its_head_is_left_for_the_next_time() -> None:
+    one, two = Record(Kind.DROP, name(2), 0, 0, 8), Record(Kind.PUT, name(1), 5, 6, 7, b"a head")
+    data = encoded([one, two])
+    for missing in range(1, len(two.head) + 1):
+        assert decode(data[:-missing]) == ([one], RECORD_BYTES)
+
+
+def test_heads_that_are_long_or_too_many_stay_in_their_files(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_HEAD_BYTES", 3000)
+    for number, size in enumerate((2048, 2049, 2000, 10)):
+        journal.put(name(number), 1, 1, bytes(size))
+    journal.flush()
+    assert [len(record.head) for record in written(tmp_path)] == [2048, 0, 2000, 0]
 
 
 def test_a_kind_that_is_not_known_is_passed_over() -> None:
     strange = Record(9, name(1), 0, 0, 0)  # type: ignore[arg-type]
     known = Record(Kind.LOST, name(0), 0, 0, 0)
-    assert decode(encode(strange) + encode(known)) == ([known], 2 * RECORD_BYTES)
+    assert decode(encoded([strange, known])) == ([known], 2 * RECORD_BYTES)
 
 
 def test_puts_and_drops_are_written_in_order_at_the_next_flush(
@@ -233,7 +264,7 @@ def test_a_full_disk_tears_a_record_that_is_then_written_again(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.write
-    outcomes = iter([RECORD_BYTES + 7, 7, 0, 10**6])
+    outcomes = iter([RECORD_BYTES + 4 + 7, 7, RECORD_BYTES + 3, 0, 10**6])
 
     def write(descriptor: int, data: bytes) -> int:
         takes = next(outcomes)
@@ -243,14 +274,18 @@ def test_a_full_disk_tears_a_record_that_is_then_written_again(
 
     monkeypatch.setattr(os, "write", write)
     for number in range(3):
-        journal.drop(name(number))
-    other = encode(Record(Kind.DROP, name(9), 0, 0, 0))
-    for _ in range(4):
+        journal.put(name(number), 1, 1, b"head")
+    other = encode(*Record(Kind.DROP, name(9), 0, 0, 0))
+    for _ in range(5):
         journal.flush()
         with (tmp_path / JOURNAL).open("ab") as another_worker:
             another_worker.write(other)
-    names = [record.name for record in written(tmp_path) if record.name != name(9)]
-    assert names == [name(0), name(1), name(2)]
+    records = written(tmp_path)
+    assert [record.head for record in records if record.name == name(0)] == [b"head"]
+    # Torn in its head only, and so told twice.
+    assert [record.head for record in records if record.name == name(1)] == [b"", b"head"]
+    assert [record.head for record in records if record.name == name(2)] == [b"head"]
+    assert [record.name for record in records].count(name(9)) == 5
 
 
 def test_what_has_no_room_is_told_as_lost(

@@ -43,9 +43,15 @@ def test_an_empty_folder_has_an_empty_catalogue(place: Place) -> None:
     assert place.stats().files == 0
 
 
-def test_what_a_worker_stores_is_described(place: Place) -> None:
+@pytest.mark.parametrize("tell_head", [False, True])
+def test_what_a_worker_stores_is_described(place: Place, tell_head: bool) -> None:
+    place.work()  # without the scan at the start, which reads all that is there
     place.pass_(0.5)
-    path = place.put(1, size=70_000, tags=(b"a", b"b"), status=404, keep_s=500.0)
+    path = place.put(
+        1, size=70_000, tags=(b"a", b"b"), status=404, keep_s=500.0, tell_head=tell_head
+    )
+    if tell_head:
+        path.write_bytes(bytes(path.stat().st_size))  # nobody looks
     place.work()
     (item,) = place.items()
     assert item == Item(
@@ -62,6 +68,26 @@ def test_what_a_worker_stores_is_described(place: Place) -> None:
         content_type="text/plain",
         tags=("a", "b"),
     )
+
+
+def test_what_was_purged_before_it_is_told_of_is_removed(place: Place) -> None:
+    place.work()
+    purges = Purges(place.folder)
+    path = place.put(1, tags=(b"a",), purge_seq=purges.current(), tell_head=True)
+    kept = place.put(2, tags=(b"b",), purge_seq=purges.current(), tell_head=True)
+    purges.add(Kind.TAG, Verdict.HARD, b"a")
+    place.work()
+    assert not path.exists()
+    assert kept.exists()
+    assert place.keys() == [2]
+
+
+def test_a_head_that_cannot_be_read_is_read_in_the_file(place: Place) -> None:
+    path = place.put(1)
+    place.journal.put(bytes.fromhex(path.name), path.stat().st_size, 2e6, b"of another version")
+    place.journal.flush()
+    place.work()
+    assert place.keys() == [1]
 
 
 def test_workers_learn_at_once_that_the_folder_was_removed(place: Place) -> None:
@@ -118,7 +144,7 @@ def test_what_no_journal_told_is_found_within_a_day(place: Place) -> None:
 def test_lost_records_make_it_look(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     place.work()
     place.put(1, tell=False)
-    (place.folder / JOURNAL).write_bytes(record_of(Record(Event.LOST, bytes(16), 0, 0, 0)))
+    (place.folder / JOURNAL).write_bytes(record_of(*Record(Event.LOST, bytes(16), 0, 0, 0)))
     place.work()
     assert place.keys() == [1]
     assert "1 files were not in it, 0 that were in it are gone" in caplog.text

@@ -340,10 +340,12 @@ def test_a_stack_that_answers_nobody_any_more_is_started_again(tmp_path: Path) -
 def test_one_stack_runs_at_a_time() -> None:
     kinds = [kind for kind in KINDS if kind.key in {"waitress", "proxyd"}]
     there: list[list[str]] = []
+    # What other tests share runs to the end of all of them.
+    before = set(psutil.Process().children(recursive=True))
 
     def advance(text: str, _: int) -> None:
         if text.endswith(": starting"):
-            processes = psutil.Process().children(recursive=True)
+            processes = set(psutil.Process().children(recursive=True)) - before
             there.append([" ".join(process.cmdline()) for process in processes])
 
     plan = Plan(
