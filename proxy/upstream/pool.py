@@ -8,7 +8,7 @@ from ssl import SSLContext
 from time import monotonic
 from typing import NamedTuple, Protocol
 
-from proxy.errors import UpstreamError, UpstreamTimeoutError
+from proxy.errors import NoAnswerError, UpstreamError, UpstreamTimeoutError
 from proxy.rules.health import Health
 from proxy.upstream.address import Address, TcpAddress
 from proxy.upstream.connection import UpstreamConnection
@@ -138,7 +138,9 @@ class Pool:
         try:
             return await self._dial()
         except BaseException as error:  # who asks may have been cancelled
-            if isinstance(error, UpstreamError | UpstreamTimeoutError):
+            if isinstance(error, NoAnswerError):
+                self.failed(error)
+            elif isinstance(error, UpstreamError | UpstreamTimeoutError):
                 self._refused(error)
             self.leave()
             raise
@@ -165,7 +167,8 @@ class Pool:
                 break
             connection.close()  # it has moved meanwhile
         if connection.closed:
-            raise UpstreamError(f"{self.name} closed a connection as soon as it was open")
+            # It lets connect; a moment later it would have been a request without an answer.
+            raise NoAnswerError(f"{self.name} closed a connection as soon as it was open")
         connection.dialled_s = monotonic() - began_at
         self._connections.add(connection)
         if self.health.refusing:
