@@ -39,7 +39,7 @@ test-modules: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov --cov-report=term --ignore=tests/server --ignore=tests/bench $(ARGS)
 
 test-daemons: $(STARTED)
-	$(PLACE) $(BIN)/python -m pytest --no-cov tests/server tests/bench $(ARGS)
+	$(PLACE) $(BIN)/python -m pytest --no-cov tests/bench tests/server $(ARGS)
 
 stress: $(STARTED)
 	$(PLACE) $(BIN)/python -m pytest --no-cov -m stress -o log_cli=true -o log_cli_level=INFO $(ARGS) tests/server/test_stress.py

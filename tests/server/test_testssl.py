@@ -20,6 +20,9 @@ hsts = "730d"
 [[route]]
 path = "/*"
 files = "static"
+# testssl waits for the end of each connection that it was refused.
+[timeouts]
+handshake = "1s"
 """
 
 # Protocols, kinds of cipher, forward secrecy, the server's choices, the certificate, headers, and
