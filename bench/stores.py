@@ -45,7 +45,7 @@ LINES = [
 class NoJournal:
     """Nobody keeps account."""
 
-    def put(self, name: bytes, size_bytes: int, keep_until: float) -> None:
+    def put(self, name: bytes, size_bytes: int, keep_until: float, head: bytes = b"") -> None:
         """Note nothing."""
 
     def touch(self, name: bytes) -> None:
