@@ -14,12 +14,65 @@ from typing import TYPE_CHECKING
 
 from proxy.pipeline.exchange import Peer
 from proxy.protocol.http1 import Http1, as_protocol
+from proxy.protocol.tls import Telling
 
 if TYPE_CHECKING:
     from proxy.protocol.service import Service
     from proxy.protocol.tls import Contexts
 
 log = logging.getLogger("proxyd.tls")
+
+# For who asks in the clear where TLS is spoken: nginx's status 497, Go's 400.
+NOT_TLS = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+    b"Content-Length: 49\r\n\r\nThis port speaks HTTPS: ask with https:// for it\n"
+)
+
+
+class Gate(asyncio.BufferedProtocol):
+    """Stands before the protocol of TLS until the handshake is over, and sees when it fails.
+
+    Says goodbye then, behind the alert, which has been sent. The rest is for the client to end, in
+    the time of a handshake: what it still sends would be answered with a reset, and that would take
+    the alert away from it again.
+    """
+
+    __slots__ = ("behind", "transport")
+
+    def __init__(self, transport: asyncio.Transport, behind: asyncio.BufferedProtocol) -> None:
+        self.transport = transport
+        self.behind = behind
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to read to."""
+        return self.behind.get_buffer(sizehint)  # type: ignore[return-value]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Hand over what was read, and see what comes of it."""
+        Telling.latest_failure = None
+        self.behind.buffer_updated(nbytes)
+        failure, Telling.latest_failure = Telling.latest_failure, None
+        transport = self.transport
+        if failure is not None and not transport.is_closing():
+            if failure.reason == "HTTP_REQUEST":
+                transport.write(NOT_TLS)
+            transport.write_eof()
+
+    def eof_received(self) -> bool | None:
+        """Pass it on."""
+        return self.behind.eof_received()
+
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self.behind.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self.behind.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass it on."""
+        self.behind.connection_lost(exc)
 
 
 class Handshake(asyncio.Protocol):
@@ -72,19 +125,26 @@ class Handshake(asyncio.Protocol):
         )
         task.add_done_callback(self._done)
         # Behind the first step of the task, which puts the protocol of TLS in place.
-        service.loop.call_soon(self._feed)
+        service.loop.call_soon(self._watch)
 
-    def _feed(self) -> None:
+    def _watch(self) -> None:
+        """See what comes of the bytes that are read from now on."""
+        transport = self.transport
+        if transport.is_closing():
+            return
+        gate = Gate(transport, transport.get_protocol())  # type: ignore[arg-type]
+        transport.set_protocol(gate)
+        # Behind the beginning of TLS, which that step of the task has put off as well.
+        self.service.loop.call_soon(self._feed, gate)
+
+    def _feed(self, gate: Gate) -> None:
         """Hand over what was read before TLS had the transport."""
         ahead, self.ahead = self.ahead, b""
-        if not ahead or self.transport.is_closing():
-            return
-        protocol: asyncio.BufferedProtocol = self.transport.get_protocol()  # type: ignore[assignment]
-        while ahead:
-            room = memoryview(protocol.get_buffer(len(ahead)))
+        while ahead and not self.transport.is_closing():
+            room = memoryview(gate.get_buffer(len(ahead)))
             size = min(len(room), len(ahead))
             room[:size] = ahead[:size]
-            protocol.buffer_updated(size)
+            gate.buffer_updated(size)
             ahead = ahead[size:]
 
     def give_up(self) -> None:
@@ -103,6 +163,9 @@ class Handshake(asyncio.Protocol):
             log.debug("TLS handshake with %s was cut off", self.peer.address)
         except OSError as error:  # ssl.SSLError is one
             log.debug("TLS handshake with %s failed: %s", self.peer.address, error)
+        gate = self.transport.get_protocol()
+        if isinstance(gate, Gate):
+            self.transport.set_protocol(gate.behind)
         if transport is None or self.transport.is_closing():
             service.handshakes_failed += 1
             (transport or self.transport).abort()

@@ -11,7 +11,7 @@ import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import msgspec
 
@@ -134,9 +134,11 @@ class Telling(ssl.SSLObject):
 
     Event loops close the connection as soon as OpenSSL reports the failure, and with it goes the
     alert that OpenSSL has just written (RFC 8446 §6.2). So it is reported as "more is needed",
-    upon which they send what there is; the client's end of the connection is the end of it.
+    upon which they send what there is; `latest_failure` is for whoever has just handed over the
+    bytes that it came of.
     """
 
+    latest_failure: ClassVar[ssl.SSLError | None] = None
     _failure: ssl.SSLError | None = None
 
     def do_handshake(self) -> None:
@@ -149,7 +151,7 @@ class Telling(ssl.SSLObject):
             raise
         except ssl.SSLError as error:
             log.debug("TLS handshake failed: %s", error)
-            self._failure = error
+            self._failure = Telling.latest_failure = error
             raise ssl.SSLWantReadError from error
 
 

@@ -372,12 +372,12 @@ async def test_past_the_bound_the_oldest_handshake_goes(root: Issued) -> None:
             writer.close()
 
 
-async def test_what_is_no_tls_is_closed(root: Issued) -> None:
+async def test_what_is_no_tls_is_told_so_and_closed(root: Issued) -> None:
     async with serving(contexts(root)) as server:
         reader, writer = await asyncio.open_connection(HOST, server.port)
         writer.write(REQUEST)
         writer.write_eof()
-        assert not (await reader.read()).startswith(b"HTTP/")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
         await until(lambda: not server.service.handshakes)
         writer.close()
 

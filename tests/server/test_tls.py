@@ -22,7 +22,7 @@ from proxy.config.access import Identity, as_user, obstacle
 from tests.config.pki import Issued
 from tests.process.running import alive, wait_for
 from tests.server import application
-from tests.server.daemon import PROXYD, Daemon, short_folder
+from tests.server.daemon import PROXYD, Daemon, serving, short_folder
 from tests.server.wire import Wire
 
 HOST = "127.0.0.1"
@@ -271,6 +271,53 @@ def test_a_client_certificate_can_be_left_out_but_not_be_claimed(secure: Secure)
 
 def test_modern_refuses_tls_1_2(secure: Secure) -> None:
     assert "alert protocol version" in secure.openssl("-tls1_2", port=secure.lenient)
+
+
+WRONG = {
+    "HTTP": (b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n"),
+    # An alert: unexpected message, decode error and the like.
+    "SSL 2": (b"\x80\x2e\x01\x00\x02" + bytes(43), b"\x15\x03"),
+    "a torn hello": (b"\x16\x03\x01\x00\x04\x01\x00\x00\x00", b"\x15\x03"),
+    "an old version": (
+        b"\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x01"
+        + bytes(32)
+        + b"\x00\x00\x02\x00\x2f\x01\x00",
+        b"\x15\x03",
+    ),
+}
+
+
+PATIENT = """
+[[listen]]
+address = "127.0.0.1:0"
+tls = "internal"
+[timeouts]
+handshake = "60s"
+[[route]]
+path = "/*"
+files = "."
+"""
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Daemon]:
+    """Run a daemon that waits for a handshake for longer than a test waits for its end."""
+    with serving(PATIENT) as daemon:
+        yield daemon
+        assert daemon.stop() == 0
+        assert "Traceback" not in daemon.log
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "in two parts"])
+@pytest.mark.parametrize(("sent", "told"), WRONG.values(), ids=WRONG.keys())
+def test_who_cannot_be_served_is_told_and_nothing_is_waited_for(
+    patient: Daemon, sent: bytes, told: bytes, late: bool
+) -> None:
+    with closing(socket.create_connection(patient.address, 10)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in [sent[:8], sent[8:]] if late else [sent]:
+            sock.sendall(part)
+        assert Wire(sock).rest().startswith(told)
 
 
 def test_handshakes_that_do_not_go_on_are_closed_and_hold_nobody_up(secure: Secure) -> None:
