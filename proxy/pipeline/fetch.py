@@ -56,6 +56,7 @@ class Fetch:
         "_again",
         "_arrival",
         "_asked_about",
+        "_asked_at",
         "_asker",
         "_cache",
         "_exchange",
@@ -64,7 +65,6 @@ class Fetch:
         "_question",
         "_relayed",
         "_request",
-        "_request_at",
         "_said",
         "_untaken",
         "_variant",
@@ -117,7 +117,7 @@ class Fetch:
             conditions.append((b"Range", slice_range(part.number, part.slice_bytes)))
         self._request = fetching(self._asker.request, self._question.rule, conditions)
         self._purge_seq = cache.purges.current()
-        self._request_at = time()
+        self._asked_at = monotonic()
 
     def _ask_somebody(self) -> None:
         """Ask the upstream, or the worker that fetches for all."""
@@ -412,7 +412,9 @@ class Fetch:
 
     def _times(self) -> Times:
         stale_s = cache_status.stale_s(self._relayed) if self._relayed else 0.0
-        return Times(self._request_at, time(), monotonic(), stale_s)
+        now, response_at = monotonic(), time()
+        # The wall clock may have been set meanwhile, and would tell of another delay.
+        return Times(response_at - (now - self._asked_at), response_at, now, stale_s)
 
     def _hand_over(self, response: Response) -> None:
         """Give the answer to the client whose request it answers; the others ask themselves."""

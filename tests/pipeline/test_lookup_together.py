@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from time import monotonic, time
 
 import pytest
 
@@ -452,3 +453,21 @@ async def test_a_failure_while_it_is_handed_out_leaves_nobody_waiting(
     out = await both(client, server, GET, GET)
     assert out[1].endswith(b"x" * 500_000)
     assert not client.wire.site.cache.flights  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("jump_s", [-86_400, 86_400])
+async def test_a_clock_that_jumps_meanwhile_changes_nothing_of_how_old_an_answer_is(
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch, jump_s: int
+) -> None:
+    server.script = waiting(FRESH)
+    client.send(GET)
+    await until(lambda: len(server.heads) == 1)
+    now, wall = monotonic() + 5.0, time() + jump_s  # it takes five seconds
+    monkeypatch.setattr("proxy.pipeline.fetch.monotonic", lambda: now)
+    monkeypatch.setattr("proxy.pipeline.fetch.time", lambda: wall)
+    server.go_on.set()
+    await until(lambda: len(client.wire.log.lines) == 1)
+    entry = held(client)
+    assert entry is not None
+    assert entry.born_at == pytest.approx(now - 5.0, abs=1.0)
+    assert entry.fresh_until == entry.born_at + 60
