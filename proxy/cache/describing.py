@@ -4,8 +4,8 @@ import msgspec
 
 from proxy.cache.codec import decode, entry_of, wall_times
 from proxy.cache.head import Head, MarkerHead, Now
-from proxy.cache.index import FOREVER, Described
-from proxy.cache.journal import Record
+from proxy.cache.index import Described
+from proxy.cache.journal import Record, seconds
 from proxy.cache.purges import Purges, Verdict
 
 
@@ -48,8 +48,3 @@ def is_purged(head: Head, now: Now, purges: Purges) -> bool:
     if head.purge_seq == purges.current():  # as of nearly all that is new
         return False
     return purges.verdict(entry_of(head, b"", now)) is Verdict.HARD
-
-
-def seconds(at: float) -> int:
-    """Return a time since the epoch that the catalogue has room for."""
-    return int(min(max(at, 0), FOREVER))

@@ -89,15 +89,14 @@ def place(root: str, temporary: str, name: bytes) -> None:
 
 def store_whole(root: str, name: bytes, parts: Sequence[bytes | memoryview]) -> int:
     """Store a file made of `parts`; returns its size in bytes."""
-    text = name.hex()
-    folder = f"{root}/{text[:2]}"
-    descriptor, temporary = _create(folder)
+    path = path_of(root, name)
+    descriptor, temporary = _create(path.rpartition("/")[0])
     try:
         try:
             write_all(descriptor, parts)
         finally:
             os.close(descriptor)
-        os.rename(temporary, f"{folder}/{text}")
+        os.rename(temporary, path)
     except OSError:
         unlink(temporary)
         raise

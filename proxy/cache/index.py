@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from proxy.cache.journal import Kind, Record
+from proxy.cache.journal import LATEST, Kind, Record
 from proxy.errors import ProxydError
 
 INDEX = "index.sqlite"
 # Later than every time there is, as the journal has it: what is not known to end.
-FOREVER = 2**32 - 1
+FOREVER = LATEST
 # What a file takes on most file systems is a multiple of this (`disk_size` below); nginx's max_size
 # counts so as well.
 BLOCK_BYTES = 4096
@@ -396,13 +396,17 @@ def _arguments(record: Record, head: Described | None) -> tuple[object, ...]:
     put = (record.name, record.amount, record.at, record.at, record.keep_until)
     if head is None:
         return put
-    number = None if head.key is None else url_number(head.key)
-    return (*put, number, *head[2:-1])
+    return (*put, *_told(head))
 
 
 def _row(id_: int, head: Described) -> tuple[object, ...]:
+    return (*head[:2], *_told(head), id_)
+
+
+def _told(head: Described) -> tuple[object, ...]:
+    """Return the columns from `url` on."""
     number = None if head.key is None else url_number(head.key)
-    return (*head[:2], number, *head[2:-1], id_)
+    return (number, *head[2:-1])
 
 
 def _coarse(file: Found) -> int:

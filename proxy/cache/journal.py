@@ -57,7 +57,7 @@ _CRC = struct.Struct("<I")
 _MAGIC = b"pj"
 _VERSION = 2
 _START = _MAGIC + bytes((_VERSION,))
-_LATEST: Final = 2**32 - 1
+LATEST: Final = 2**32 - 1
 _NO_NAME = bytes(NAME_BYTES)
 
 
@@ -99,10 +99,10 @@ def encode(
     return body + _CRC.pack(crc32(body)) + head
 
 
-def _seconds(at: float) -> int:
+def seconds(at: float) -> int:
     """Return whole seconds since the epoch; times past 2106, and infinity, become that year."""
-    if at >= _LATEST:
-        return _LATEST
+    if at >= LATEST:
+        return LATEST
     return int(at) if at > 0 else 0
 
 
@@ -199,7 +199,7 @@ class Journal:
         """
         if len(head) > _LONGEST_HEAD or len(self._pending) > _MOST_HEAD_BYTES:
             head = b""
-        self._add(_PUT, name, size_bytes, _seconds(keep_until), head)
+        self._add(_PUT, name, size_bytes, seconds(keep_until), head)
 
     def touch(self, name: bytes) -> None:
         """Note a use of a file; cheap enough for every hit."""
@@ -214,7 +214,7 @@ class Journal:
         self._add(_DROP, name, 0, 0)
 
     def _now(self) -> int:
-        return _seconds(self._wall())
+        return seconds(self._wall())
 
     def _add(self, kind: int, name: bytes, amount: int, keep_until: int, head: bytes = b"") -> None:
         if self._count < _MOST_RECORDS:

@@ -22,7 +22,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from proxy.cache.codec import wall_times
-from proxy.cache.describing import described_by, is_purged, seconds, told_by
+from proxy.cache.describing import described_by, is_purged, told_by
 from proxy.cache.disk_folder import TEMPORARY, path_of, remove_leftover, unlink
 from proxy.cache.disk_load import read_head, read_head_and_size
 from proxy.cache.folding import Folding
@@ -36,6 +36,7 @@ from proxy.cache.index import (
     Row,
     discard,
 )
+from proxy.cache.journal import seconds
 from proxy.cache.purges import Purges
 from proxy.cache.purging import Purging
 from proxy.cache.scan import Scan

@@ -336,14 +336,10 @@ def end_to_end(fields: Fields, drop: frozenset[bytes] = HOP_BY_HOP) -> list[Fiel
 
     HOP_BY_HOP is to be among them; what Connection names goes as well.
     """
-    return _without(fields, drop)
-
-
-def _without(fields: Fields, names: frozenset[bytes]) -> list[FieldLine]:
     connection = fields.get(b"connection")
     if connection is not None and connection not in _USUAL_CONNECTION:
-        names |= _named_in_connection(connection)
-    return [line for line in fields.lines if line[0].lower() not in names]
+        drop |= _named_in_connection(connection)
+    return [line for line in fields.lines if line[0].lower() not in drop]
 
 
 _NOT_FOR_CLIENTS = HOP_BY_HOP | TO_PROXYD | {b"content-length", b"via"}
@@ -363,6 +359,6 @@ def response_fields(
 
     `minor_version` is the upstream's.
     """
-    lines = _without(fields, _DROPPED_FROM_RESPONSE[keep_server, keep_date])
+    lines = end_to_end(fields, _DROPPED_FROM_RESPONSE[keep_server, keep_date])
     lines.append(_via(fields, minor_version))
     return lines
