@@ -3,7 +3,8 @@
 What the kernel sends from a file is whatever the file holds by then, so content on disk is read and
 checked each time it goes out. Content that is asked for again is therefore copied, each block
 checked, into memory that is sealed then (Linux: memfd_create, F_ADD_SEALS): not even this process
-can write to it any more, and sendfile takes it from there without another look.
+can write to it any more, and sendfile takes it from there without another look. It lies in large
+pages where the kernel has them.
 
 One copy is made at a time, in a thread. What was used a moment ago makes no room for another, so
 that more popular content than there is room for does not chase itself around.
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, Protocol
 
+from proxy.cache.large_pages import collapse
 from proxy.errors import StoredContentError
 
 log = logging.getLogger("proxyd.cache")
@@ -135,6 +137,7 @@ def _made(content: Content) -> Sealed | None:
     try:
         copy = Sealed(os.memfd_create("proxyd-cache", flags), content.size_bytes)
         content.copy_to(copy.descriptor)
+        collapse(copy.descriptor, content.size_bytes)
         fcntl.fcntl(copy.descriptor, fcntl.F_ADD_SEALS, seals)
     except (StoredContentError, OSError) as error:
         log.info("content of the disk cache is not copied to memory: %s", error)
