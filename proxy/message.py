@@ -5,10 +5,10 @@ unchanged), and look-ups are by lower-case name. Nothing here does I/O.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 FieldLine = tuple[bytes, bytes]
-NO_LENGTH = -1
+NO_LENGTH: Final = -1
 
 
 class Fields:
@@ -91,7 +91,7 @@ class Consumer(Protocol):
 
 
 # What `send_file` returns when it cannot send from files, or not from this one.
-NO_FILES = -1
+NO_FILES: Final = -1
 
 
 class FileConsumer(Consumer, Protocol):

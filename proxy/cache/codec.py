@@ -8,6 +8,8 @@ before it is used again. (A clock that is behind at boot and not yet set cannot 
 stop; nginx and Varnish trust it as well.)
 """
 
+from typing import Final
+
 import msgspec
 
 from proxy.cache.entry import Entry, StoredBody
@@ -16,8 +18,10 @@ from proxy.cache.store import Marker
 from proxy.message import Fields
 from proxy.rules.ranges import Span
 
-_encode = msgspec.msgpack.Encoder().encode
-_decoder: msgspec.msgpack.Decoder[Head | MarkerHead] = msgspec.msgpack.Decoder(Head | MarkerHead)
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decoder: Final[msgspec.msgpack.Decoder[Head | MarkerHead]] = msgspec.msgpack.Decoder(
+    Head | MarkerHead
+)
 
 
 def encode(entry: Entry, now: Now, size_bytes: int | None = None) -> bytes:

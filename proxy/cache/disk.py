@@ -38,7 +38,7 @@ from proxy.cache.store import LATER, Later, Marker
 from proxy.errors import StoredContentError
 from proxy.page_cache import NOWAIT
 
-log = logging.getLogger("proxyd.cache")
+log: Final = logging.getLogger("proxyd.cache")
 
 # nginx's thread pool has 32 threads; these wait for one disk, and leave Python to the event loop.
 THREADS: Final = 8
@@ -329,8 +329,8 @@ class DiskStore:
         self.executor.shutdown(wait=False)
 
 
-_load_named = wrap(disk_load.load_named)
-_do_all = wrap(disk_work.do_all)
+_load_named: Final = wrap(disk_load.load_named)
+_do_all: Final = wrap(disk_work.do_all)
 
 
 def _queued(job: Job) -> int:

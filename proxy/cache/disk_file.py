@@ -36,20 +36,20 @@ BLOCK_BYTES: Final = 64 * 1024
 CHECK_BYTES: Final = 4
 ID_BYTES: Final = 8
 
-_PROLOGUE = struct.Struct("<4sB3s8sI")
-_SLOT = struct.Struct("<II")
-_CRC = struct.Struct("<I")
-_NUMBER = struct.Struct("<q")
-_MAGIC = b"pxc2"
-_ZEROS = bytes(3)
-_CHECKED_PROLOGUE = struct.Struct("<4sB3s8sII")
-_CHECKED_SLOT = struct.Struct("<III")
+_PROLOGUE: Final = struct.Struct("<4sB3s8sI")
+_SLOT: Final = struct.Struct("<II")
+_CRC: Final = struct.Struct("<I")
+_NUMBER: Final = struct.Struct("<q")
+_MAGIC: Final = b"pxc2"
+_ZEROS: Final = bytes(3)
+_CHECKED_PROLOGUE: Final = struct.Struct("<4sB3s8sII")
+_CHECKED_SLOT: Final = struct.Struct("<III")
 _PROLOGUE_SIZE: Final = 20
 PROLOGUE_BYTES: Final = 24
 SLOT_HEAD_BYTES: Final = 12
 
 # What a head in a file with two slots may grow by: a 304 seldom adds more than a field.
-ROOM_BYTES = 2048
+ROOM_BYTES: Final = 2048
 
 
 class Layout:

@@ -25,7 +25,7 @@ from typing import Final
 from proxy.cache.disk_file import ID_BYTES
 from proxy.cache.journal import NAME_BYTES
 
-log = logging.getLogger("proxyd.cache")
+log: Final = logging.getLogger("proxyd.cache")
 
 READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _CREATE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -27,7 +27,7 @@ MOST_HEAD_BYTES: Final = 4 * 1024 * 1024
 SMALL_BYTES: Final = 16 * 1024
 
 # Where the first reads of the event loop land, before they are checked and become bytes.
-_at_once = memoryview(bytearray(FIRST_BYTES))
+_at_once: Final = memoryview(bytearray(FIRST_BYTES))
 _AT_ONCE: Final = [_at_once]
 
 

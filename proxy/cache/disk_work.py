@@ -6,7 +6,7 @@ Blocking, so called in threads, or where a microsecond is known to do.
 import logging
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.cache import codec, disk_file, disk_folder
 from proxy.cache.disk_load import FIRST_BYTES, MOST_HEAD_BYTES, load_named
@@ -15,7 +15,7 @@ from proxy.cache.memory import MAX_LISTS
 from proxy.cache.store import Marker
 from proxy.errors import StoredContentError
 
-log = logging.getLogger("proxyd.cache")
+log: Final = logging.getLogger("proxyd.cache")
 
 
 class Put:

@@ -24,7 +24,7 @@ from proxy.errors import StoredContentError
 from proxy.message import Fields, Source
 from proxy.rules.ranges import Span
 
-log = logging.getLogger("proxyd.cache")
+log: Final = logging.getLogger("proxyd.cache")
 
 # Handed to a thread at once; from here on its cost is the disk's.
 CHUNK_BYTES: Final = 4 * BLOCK_BYTES

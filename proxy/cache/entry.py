@@ -6,16 +6,16 @@ what compares them with dates. Age is `now - born_at`.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.message import Fields, Response, Source
 from proxy.rules.ranges import Span
 
 # Measured (bench/stores.py): the object with its numbers, its places in the store's tables, a
 # field line with its place in the index of its Fields, an object of bytes.
-ENTRY_BYTES = 1100
-LINE_BYTES = 260
-BYTES_BYTES = 33
+ENTRY_BYTES: Final = 1100
+LINE_BYTES: Final = 260
+BYTES_BYTES: Final = 33
 
 
 class StoredBody(Protocol):
@@ -32,7 +32,7 @@ class StoredBody(Protocol):
         """
 
 
-_OF_ENTRY: tuple[str, ...] = (
+_OF_ENTRY: Final[tuple[str, ...]] = (
     "_cost_bytes",
     "body",
     "born_at",

@@ -13,6 +13,7 @@ disk is behind, or nothing is kept and one of them pauses.
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from proxy.cache.entry import Entry
 from proxy.cache.store import Writer
@@ -22,7 +23,7 @@ from proxy.rules.ranges import Span
 
 # A body that all have left is taken to its end when most of it is here, or little is missing.
 # Squid's quick_abort_pct is 95, its quick_abort_max 16 KB.
-WORTH_FINISHING_BYTES = 256 * 1024
+WORTH_FINISHING_BYTES: Final = 256 * 1024
 
 
 # Begins to write; is given what to call when the writer takes more.

@@ -31,34 +31,34 @@ from typing import Final, NamedTuple
 
 from zlib_ng.zlib_ng import crc32
 
-log = logging.getLogger("proxyd.cache")
+log: Final = logging.getLogger("proxyd.cache")
 
-JOURNAL = "journal"
-OLD_JOURNAL = "journal.old"
+JOURNAL: Final = "journal"
+OLD_JOURNAL: Final = "journal.old"
 RECORD_BYTES: Final = 46
 # What a name of an entry's file has: a BLAKE2b digest of 128 bits.
-NAME_BYTES = 16
+NAME_BYTES: Final = 16
 
 # A keeper that runs folds each second and rotates at 4 MiB; past this one there is none, and the
 # disk is not filled for it. 1.6 million records.
-FULL_BYTES = 64 << 20
+FULL_BYTES: Final = 64 << 20
 # What waits for a write: 25,000 puts or drops, and as many names touched; and so much of heads.
-_MOST_RECORDS = 25_000
-_MOST_HEAD_BYTES = 8 << 20
+_MOST_RECORDS: Final = 25_000
+_MOST_HEAD_BYTES: Final = 8 << 20
 # A longer head stays in its file.
 _LONGEST_HEAD: Final = 2048
 # An entry in use is reported this often: often enough to find the least recently used of thousands.
 # Of more than _MOST_RECORDS in that time those that are used first, which are by and large those
 # that are used most: each report costs the keeper a change of its catalogue.
-TOUCH_EVERY_S = 30.0
+TOUCH_EVERY_S: Final = 30.0
 
-_BODY = struct.Struct("<2sBB16sQIIHI")
-_CRC = struct.Struct("<I")
-_MAGIC = b"pj"
-_VERSION = 2
-_START = _MAGIC + bytes((_VERSION,))
+_BODY: Final = struct.Struct("<2sBB16sQIIHI")
+_CRC: Final = struct.Struct("<I")
+_MAGIC: Final = b"pj"
+_VERSION: Final = 2
+_START: Final = _MAGIC + bytes((_VERSION,))
 LATEST: Final = 2**32 - 1
-_NO_NAME = bytes(NAME_BYTES)
+_NO_NAME: Final = bytes(NAME_BYTES)
 
 
 class Kind(enum.IntEnum):

@@ -19,7 +19,7 @@ from proxy.cache.entry import Entry
 from proxy.cache.purge_file import SLOTS, PurgeFile, Record
 from proxy.errors import PurgeError, StartError
 
-log = logging.getLogger("proxyd.cache")
+log: Final = logging.getLogger("proxyd.cache")
 
 PURGES: Final = "purges"
 _SEQUENCE: Final = 1

@@ -4,7 +4,7 @@ A store never raises: what it cannot read, or cannot keep, is a miss that it has
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.cache.entry import Entry
 from proxy.message import Fields, Source
@@ -28,7 +28,7 @@ class Later:
     """Says that the answer needs a thread: to be asked for again with `read`."""
 
 
-LATER = Later()
+LATER: Final = Later()
 
 
 class Writer(Protocol):

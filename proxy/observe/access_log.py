@@ -9,7 +9,7 @@ Requests only append a tuple; formatting and the one write happen in `flush`.
 
 import logging
 import re
-from typing import Literal
+from typing import Final, Literal
 
 from proxy.clock import Clock
 from proxy.message import Request
@@ -28,22 +28,22 @@ Entry = tuple[
     bytes,  # request id
 ]
 
-OFF = "off"
+OFF: Final = "off"
 
 # How much of a log one entry is taken for, when the bound in bytes is made one of entries.
-_LINE_BYTES = 256
+_LINE_BYTES: Final = 256
 # Distinct header values whose escaped form is kept; an attacker's random ones only empty the table.
-_MEMO_ENTRIES = 4096
-_MEMO_VALUE_BYTES = 512
+_MEMO_ENTRIES: Final = 4096
+_MEMO_VALUE_BYTES: Final = 512
 
-_UNSAFE = re.compile(rb"[^\x20\x21\x23-\x5b\x5d-\x7e]")
+_UNSAFE: Final = re.compile(rb"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 # As ap_escape_logitem of Apache httpd: these have a letter of their own, the rest is \xhh.
-_LETTERS = {
+_LETTERS: Final = {
     b'"': rb"\"", b"\\": rb"\\", b"\b": rb"\b", b"\n": rb"\n", b"\r": rb"\r",
     b"\t": rb"\t", b"\v": rb"\v",
 }  # fmt: skip
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
 class AccessLog:
@@ -175,12 +175,12 @@ class _Clients(dict[str, bytes]):
 
 
 # Each kind has a table of its own. Targets have none: there are so many.
-_clients = _Clients()
-_values = _Memo()
+_clients: Final = _Clients()
+_values: Final = _Memo()
 
 # One format for all of a line, which costs a fifth of its parts put together one by one.
-_LINE = b'%b - - %b "%b %b HTTP/1.%d" %d %d "%b" "%b" %.6f %b %b\n'
-_NOT_UNDERSTOOD = b'%b - - %b "-" %d %d "-" "-" %.6f %b %b\n'
+_LINE: Final = b'%b - - %b "%b %b HTTP/1.%d" %d %d "%b" "%b" %.6f %b %b\n'
+_NOT_UNDERSTOOD: Final = b'%b - - %b "-" %d %d "-" "-" %.6f %b %b\n'
 
 
 def _combined_lines(entries: list[Entry]) -> bytes:

@@ -1,5 +1,7 @@
 """First step: what no route gets to see."""
 
+from typing import Final
+
 from proxy.errors import ExpectationError, MethodNotAllowedError
 from proxy.message import Response
 from proxy.pipeline.census import NAME as CENSUS
@@ -14,7 +16,7 @@ from proxy.pipeline.route import route
 from proxy.pipeline.sibling import arrive
 
 # What a server that passes any method on can name. RFC 9110 §9.3.7.
-ALLOW = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
+ALLOW: Final = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
 
 
 def admit(exchange: Exchange) -> Step:

@@ -1,7 +1,7 @@
 """The fields of an answer as one route gives them to its clients."""
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.message import FieldLine
 from proxy.rules import cache_status
@@ -9,9 +9,9 @@ from proxy.rules import cache_status
 if TYPE_CHECKING:
     from proxy.pipeline.site import Route
 
-TAG_FIELDS = frozenset((b"cache-tag", b"surrogate-key", b"xkey"))
-_OURS = frozenset((b"cache-status",))
-_OURS_AND_AGE = frozenset((b"cache-status", b"age"))
+TAG_FIELDS: Final = frozenset((b"cache-tag", b"surrogate-key", b"xkey"))
+_OURS: Final = frozenset((b"cache-status",))
+_OURS_AND_AGE: Final = frozenset((b"cache-status", b"age"))
 
 
 def client_fields(

@@ -3,6 +3,7 @@
 import json
 import logging
 from http import HTTPStatus
+from typing import Final
 
 from proxy.errors import ClientGoneError, HttpError, StoredContentError
 from proxy.message import FieldLine, Response
@@ -11,9 +12,9 @@ from proxy.pipeline.finish import finish
 from proxy.pipeline.respond import respond
 from proxy.rules.negotiation import prefers_json
 
-log = logging.getLogger("proxyd.request")
+log: Final = logging.getLogger("proxyd.request")
 
-PAGE = """<!doctype html>
+PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{status} {title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:20vh auto;padding:0 1rem;\
@@ -21,7 +22,7 @@ color-scheme:light dark}}h1{{font-size:1.4rem}}p{{opacity:.75}}</style></head>
 <body><h1>{status} {title}</h1><p>{hint}</p></body></html>
 """
 
-HINTS = {
+HINTS: Final = {
     400: "The request is not one that this server can read.",
     403: "This is not given to everybody.",
     404: "There is nothing at this address.",

@@ -89,6 +89,7 @@ class Fetch:
         self._question = question
         self._again = again
         self._asker = asker
+        self._exchange: Exchange | None = None  # with the upstream, until that is done with
         self._waiting: list[Waiting] = []
         self._arrival: Arrival | None = None
         self._untaken: Response | None = None
@@ -187,9 +188,9 @@ class Fetch:
             asyncio.get_running_loop().call_soon(self._give_up)
 
     def _give_up(self) -> None:
-        task = self._exchange.task
-        if self._arrival is None and task is not None:
-            task.cancel()
+        exchange = self._exchange
+        if self._arrival is None and exchange is not None and exchange.task is not None:
+            exchange.task.cancel()
 
     # From the steps of its own exchange.
 
@@ -204,20 +205,23 @@ class Fetch:
 
     def inform(self, status: int, fields: list[FieldLine]) -> None:
         """Pass an interim response to all who wait."""
-        route = self._exchange.route
-        if status == NOT_SHARED and route is not None and route.inside:
+        if status == NOT_SHARED and self._asks_inside():
             self._let_others_go(fields)
             return
         for waiting in self._waiting:
             waiting.exchange.sink.inform(status, fields)
 
+    def _asks_inside(self) -> bool:
+        """Whether it is another worker that is asked."""
+        route = None if self._exchange is None else self._exchange.route
+        return route is not None and route.inside
+
     def send(self, response: Response) -> bool:
         """Take the answer, and give all who wait theirs."""
         self._untaken = response
         self._said = response.status
-        failure = self._exchange.failure
-        route = self._exchange.route
-        if route is not None and route.inside:
+        failure = None if self._exchange is None else self._exchange.failure
+        if self._asks_inside():
             response.fields, self._relayed = unrelayed(response.fields)
             response.same_head = None  # what another worker says differs from client to client
             if failure is None and not self._relayed and response.status in ERROR_STATUSES:
@@ -270,6 +274,7 @@ class Fetch:
         for waiting in list(self._waiting):
             waiting.exchange.passed = waiting.why
             self._let_go(waiting, forward)
+        self._exchange = None  # they would hold one another until the collector comes by
 
     # What becomes of the answer.
 
@@ -319,8 +324,10 @@ class Fetch:
 
     def _note(self, exchange: Exchange) -> None:
         """Let the log of a client's request tell what was asked upstream for it."""
-        exchange.upstream_s = self._exchange.upstream_s
-        exchange.request_id = self._exchange.request_id
+        asked = self._exchange
+        if asked is not None:
+            exchange.upstream_s = asked.upstream_s
+            exchange.request_id = asked.request_id
 
     def _take_304(self, stale: Entry, response: Response) -> None:
         """Make what it is about fresh again, and serve that. RFC 9111 §4.3.4."""

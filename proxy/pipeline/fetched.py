@@ -1,6 +1,6 @@
 """What is fetched, as one client gets it, and what another worker has put to it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.errors import HttpError
 from proxy.message import FieldLine, Response, WireHead
@@ -12,7 +12,7 @@ from proxy.rules import cache_status
 if TYPE_CHECKING:
     from proxy.pipeline.site import Route
 
-_OF_AN_ERROR = frozenset((b"retry-after",))
+_OF_AN_ERROR: Final = frozenset((b"retry-after",))
 
 
 def unrelayed(lines: list[FieldLine]) -> tuple[list[FieldLine], bytes]:

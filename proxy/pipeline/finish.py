@@ -1,12 +1,13 @@
 """Last step: the log line and the figures, and the connection goes on."""
 
 from bisect import bisect_left
+from typing import Final
 
 from proxy.observe.figures import DURATIONS_S, FASTEST_S, METHODS, OTHER_METHOD
 from proxy.pipeline.exchange import Exchange
 
 # nginx's status for a client that left before its answer; only ever seen in the log.
-CLIENT_GONE = 499
+CLIENT_GONE: Final = 499
 
 
 def finish(exchange: Exchange) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import os
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.errors import (
     ClientGoneError,
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from proxy.upstream.wish import Wish
 
 # Unique over workers and restarts, and cheaper than 16 random bytes for each request.
-_id_prefix = os.urandom(8).hex().encode()
-_id_numbers = itertools.count(1)
+_id_prefix: Final = os.urandom(8).hex().encode()
+_id_numbers: Final = itertools.count(1)
 
 
 def forward(exchange: Exchange) -> Wait | None:

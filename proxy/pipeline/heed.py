@@ -2,7 +2,7 @@
 
 import logging
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.cache.entry import Entry
 from proxy.cache.memory import Variants
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from proxy.upstream.response import UpstreamResponse
 
 
-log = logging.getLogger("proxyd.cache")
+log: Final = logging.getLogger("proxyd.cache")
 
 
 def heed(exchange: Exchange, question: Question, answer: "UpstreamResponse") -> None:

@@ -1,6 +1,6 @@
 """What a request asks of the cache: understood once, and kept with a request that is shared."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.message import FieldLine, Fields, Request
 from proxy.pipeline.exchange import Exchange
@@ -22,7 +22,7 @@ from proxy.rules.forwarding import Origin
 
 # What a request says about the answer that its client holds, or the part that it wants: none of it
 # is for the upstream when the whole answer is fetched for everybody.
-OF_ONE_CLIENT = frozenset(
+OF_ONE_CLIENT: Final = frozenset(
     (
         b"if-match",
         b"if-none-match",
@@ -43,7 +43,7 @@ class Slice(NamedTuple):
 
 
 # Lists of Vary names for which is kept what the fields of a client come to; more take turns.
-MOST_VARIANTS = 8
+MOST_VARIANTS: Final = 8
 
 
 class Asked:

@@ -1,6 +1,6 @@
 """The step that makes of an upstream's answer the one that the client gets."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from proxy.files.file_source import FileSource
 from proxy.message import (
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from proxy.upstream.response import UpstreamResponse
 
 # What the wire protocol of another worker has written, and that of this one writes again.
-_LENGTH = HOP_BY_HOP | {b"content-length", PRIVATE.lower()}
-_LENGTH_AND_SERVER = _LENGTH | {b"server"}
+_LENGTH: Final = HOP_BY_HOP | {b"content-length", PRIVATE.lower()}
+_LENGTH_AND_SERVER: Final = _LENGTH | {b"server"}
 
 
 def receive(exchange: Exchange) -> Step | Wait:

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from time import time
+from typing import Final
 
 from proxy.cache.disk_reader import DiskSource
 from proxy.cache.entry import Entry
@@ -27,7 +28,7 @@ from proxy.rules.ranges import (
 from proxy.rules.validation import evaluate_stored
 
 # What a 304 repeats of the answer that the client holds. RFC 9110 §15.4.5.
-OF_A_304 = frozenset(
+OF_A_304: Final = frozenset(
     (
         b"age",
         b"cache-control",

@@ -3,7 +3,7 @@
 Built by `compose` and never changed; a reload builds another one and swaps the reference.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.observe.figures import CacheFigures, RouteFigures
 from proxy.pipeline.exchange import Step
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from proxy.upstream.group import Group
 
 
-_OF_ROUTE: tuple[str, ...] = (
+_OF_ROUTE: Final[tuple[str, ...]] = (
     "_exact",
     "_prefix",
     "bare",

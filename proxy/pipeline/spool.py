@@ -11,7 +11,7 @@ the file is written slower than it sends.
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import aiofiles.tempfile
 
@@ -21,11 +21,11 @@ from proxy.message import Consumer, Fields, Source
 if TYPE_CHECKING:
     from aiofiles.threadpool.binary import AsyncFileIO
 
-log = logging.getLogger("proxyd.pipeline")
+log: Final = logging.getLogger("proxyd.pipeline")
 
 # What may wait for a write to the file that is under way.
-BACKLOG_BYTES = 512 * 1024
-READ_BYTES = 128 * 1024
+BACKLOG_BYTES: Final = 512 * 1024
+READ_BYTES: Final = 128 * 1024
 
 
 class Spool:

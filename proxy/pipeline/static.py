@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Final
 
 from proxy.errors import MethodNotAllowedError, OverloadedError
 from proxy.files.answer import answer
@@ -15,7 +16,7 @@ from proxy.pipeline.exchange import Exchange, Step, Wait
 from proxy.pipeline.respond import respond
 from proxy.pipeline.site import Route
 
-ALLOW = (b"Allow", b"GET, HEAD, OPTIONS")
+ALLOW: Final = (b"Allow", b"GET, HEAD, OPTIONS")
 
 
 def static(exchange: Exchange) -> Step | Wait:

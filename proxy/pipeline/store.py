@@ -1,6 +1,7 @@
 """Makes an entry of an answer that may be stored, and says why another may not. RFC 9111 §3."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from proxy.cache.entry import Entry
 from proxy.message import FieldLine, Fields, Request, Response
@@ -34,7 +35,7 @@ from proxy.rules.targeted import governing_directives
 from proxy.rules.validation import updated_fields
 from proxy.rules.validators import strong_validator
 
-OF_ONE_MESSAGE = frozenset((b"age", b"date"))
+OF_ONE_MESSAGE: Final = frozenset((b"age", b"date"))
 
 
 class Times:

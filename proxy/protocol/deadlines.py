@@ -5,9 +5,9 @@ and is then put into the right one. So the many deadlines that never come (a kee
 renews its own with every request) cost next to nothing.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 
 
 class Item(Protocol):

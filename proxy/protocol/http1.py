@@ -15,7 +15,7 @@ are in order by construction.
 import asyncio
 import re
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from proxy.errors import (
     BadRequestError,
@@ -39,16 +39,16 @@ from proxy.rules.heads import check_unfinished, parse_request_line
 if TYPE_CHECKING:
     from proxy.protocol.service import Service
 
-_NO_FIELDS = Fields()
-_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
+_NO_FIELDS: Final = Fields()
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 # A client that keeps sending while it is told that it must not is heard up to this much, so that
 # it reads the answer instead of a reset. RFC 9112 §9.6.
-LINGER_BYTES = 16 * 1024 * 1024
+LINGER_BYTES: Final = 16 * 1024 * 1024
 # How long a silent connection is kept when the worker ends: its next request may be on its way, and
 # is answered with "Connection: close". nginx closes at once and loses it, Envoy takes its time.
-IDLE_LINGER_S = 1.0
+IDLE_LINGER_S: Final = 1.0
 # How many pipelined requests are answered before other connections have their turn.
-TURNS = 32
+TURNS: Final = 32
 
 
 class Http1:

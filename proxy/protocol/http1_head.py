@@ -26,7 +26,7 @@ REQUESTS: Final = 4096
 LINE_BYTES: Final = 512
 
 # The request line of nearly all requests, whose path has nothing to decode nor to resolve.
-_PLAIN_LINE = re.compile(
+_PLAIN_LINE: Final = re.compile(
     rb"(?!CONNECT )([!#$%&'*+\-.^_`|~0-9A-Za-z]+) "
     rb"((/[\x21\x22\x24\x26-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?) HTTP/1\.[1-9]"
 )
@@ -53,10 +53,10 @@ class Understood:
         self.tag = b"\n%x" % next(_tags)
 
 
-_understood: Recent[bytes, Understood] = Recent(BLOCKS)
-_requests: Recent[bytes, Request] = Recent(REQUESTS)
+_understood: Final[Recent[bytes, Understood]] = Recent(BLOCKS)
+_requests: Final[Recent[bytes, Request]] = Recent(REQUESTS)
 # The hashes of what came once.
-_seen: Recent[int, bool] = Recent(REQUESTS)
+_seen: Final[Recent[int, bool]] = Recent(REQUESTS)
 
 
 def read_head(head: bytes, header_count: int) -> tuple[Request, int]:

@@ -8,7 +8,7 @@ import socket
 import struct
 from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ClientGoneError
 from proxy.message import NO_FILES, NO_LENGTH, FieldLine, Fields, Response, Source
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from proxy.protocol.http1 import Http1
 
 # Up to here one copy and one buffer are cheaper than two buffers.
-JOIN_BYTES = 16 * 1024
-NO_CONTENT = frozenset((204, 304))
+JOIN_BYTES: Final = 16 * 1024
+NO_CONTENT: Final = frozenset((204, 304))
 
-_HSTS = b"\r\nstrict-transport-security:"
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-_STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, _REASONS[status]) for status in _REASONS}
+_HSTS: Final = b"\r\nstrict-transport-security:"
+_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+_STATUS_LINES: Final = {
+    status: b"HTTP/1.1 %d %b\r\n" % (status, _REASONS[status]) for status in _REASONS
+}
 
 
 def status_line(status: int, reason: bytes) -> bytes:

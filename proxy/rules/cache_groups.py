@@ -8,7 +8,7 @@ one of an origin; here it is a tag that says so, as tags go by any origin's.
 """
 
 from functools import lru_cache
-from typing import cast
+from typing import Final, cast
 
 from http_sf import StructuredFieldError, Token, parse
 
@@ -16,12 +16,12 @@ from proxy.message import Fields
 from proxy.rules.cache_control import REMEMBERED, REMEMBERED_BYTES
 from proxy.rules.invalidation import SAFE_METHODS
 
-GROUPS = b"cache-groups"
-INVALIDATION = b"cache-group-invalidation"
+GROUPS: Final = b"cache-groups"
+INVALIDATION: Final = b"cache-group-invalidation"
 
 # A cache must take 32 of 32 characters each (§2.1, §3); Cloudflare takes 1,000 tags of 1,024.
-MOST_GROUPS = 128
-LONGEST_GROUP = 256
+MOST_GROUPS: Final = 128
+LONGEST_GROUP: Final = 256
 
 
 def group_tags(fields: Fields, origin: bytes) -> tuple[bytes, ...]:
@@ -59,7 +59,7 @@ def _read(value: bytes, origin: bytes) -> tuple[bytes, ...]:
     )
 
 
-_known = lru_cache(REMEMBERED)(_read)
+_known: Final = lru_cache(REMEMBERED)(_read)
 
 
 def _is_name(member: object) -> bool:

@@ -12,6 +12,7 @@ upstream is sent what is in the key, and nothing that the rule leaves out: `key_
 import re
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Final
 
 from proxy.message import FieldLine, Fields, Request
 from proxy.rules.cache_control import REMEMBERED, TOKEN, ResponseDirectives
@@ -22,31 +23,37 @@ from proxy.rules.forwarding import Origin
 from proxy.rules.query import Parameter, parse_query
 
 # A longer value is in a key as its digest, so that a client cannot make keys long.
-READABLE_BYTES = 128
+READABLE_BYTES: Final = 128
 # 160 bits: to find two values with one digest takes 2^80 attempts. git's names have as many.
-DIGEST_BYTES = 20
+DIGEST_BYTES: Final = 20
 
 # Longer values are normalised each time, so that what is remembered stays small (2 MiB).
-REMEMBERED_BYTES = 512
+REMEMBERED_BYTES: Final = 512
 
 # Who may see keys (logs, `proxyd cache ls`, files) must not learn these.
-SECRET = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
+SECRET: Final = frozenset((b"authorization", b"cookie", b"proxy-authorization"))
 
-_PORTS = {b"http": b":80", b"https": b":443"}
+_PORTS: Final = {b"http": b":80", b"https": b":443"}
 # Fields that proxyd writes for the upstream (`rules.forwarding`), with what in the key decides
 # about their values; those that differ from client to client; and how such names begin.
-_WRITTEN: dict[bytes, tuple[str, ...]] = {
+_WRITTEN: Final[dict[bytes, tuple[str, ...]]] = {
     b"host": ("host",),
     b"x-forwarded-host": ("host",),
     b"x-forwarded-port": ("host", "scheme"),
     b"x-forwarded-prefix": (),
     b"x-forwarded-proto": ("scheme",),
 }
-_WRITTEN_FOR_ONE = frozenset((b"forwarded", b"x-real-ip", b"x-request-id"))
-_IDENTIFYING = (b"x-forwarded-", b"client-cert", b"x-client-cert", b"x-ssl-client", b"ssl-client")
+_WRITTEN_FOR_ONE: Final = frozenset((b"forwarded", b"x-real-ip", b"x-request-id"))
+_IDENTIFYING: Final = (
+    b"x-forwarded-",
+    b"client-cert",
+    b"x-client-cert",
+    b"x-ssl-client",
+    b"ssl-client",
+)
 
 # What stands in a key as it is: visible ASCII, without "#" (a digest) and "%" (an escape).
-_UNREADABLE = re.compile(rb"[^!\"$&-~]")
+_UNREADABLE: Final = re.compile(rb"[^!\"$&-~]")
 
 
 def primary_key(
@@ -142,7 +149,7 @@ def _read_vary(value: bytes, ignored: bool) -> tuple[bytes, ...] | None:
     return tuple(sorted(names))
 
 
-_known_vary = lru_cache(REMEMBERED)(_read_vary)
+_known_vary: Final = lru_cache(REMEMBERED)(_read_vary)
 
 
 def variant_names(

@@ -7,30 +7,31 @@ that was stored or came from upstream; answers that proxyd makes itself get none
 import math
 import re
 from functools import lru_cache
+from typing import Final
 
 from proxy.rules.reuse import View
 
-NAME = b"proxyd"
+NAME: Final = b"proxyd"
 
 # Why a request went forward, from most specific to least. RFC 9211 §2.2.
-BYPASS = b"bypass"
-METHOD = b"method"
-URI_MISS = b"uri-miss"
-VARY_MISS = b"vary-miss"
-MISS = b"miss"
-REQUEST = b"request"
-STALE = b"stale"
-PARTIAL = b"partial"
+BYPASS: Final = b"bypass"
+METHOD: Final = b"method"
+URI_MISS: Final = b"uri-miss"
+VARY_MISS: Final = b"vary-miss"
+MISS: Final = b"miss"
+REQUEST: Final = b"request"
+STALE: Final = b"stale"
+PARTIAL: Final = b"partial"
 
-_HIT = NAME + b"; hit; ttl=%d"
-_FORWARDED = NAME + b"; fwd="
-_STALE = re.compile(rb"; ttl=-([0-9]+)")
+_HIT: Final = NAME + b"; hit; ttl=%d"
+_FORWARDED: Final = NAME + b"; fwd="
+_STALE: Final = re.compile(rb"; ttl=-([0-9]+)")
 # The largest Integer of a structured field. RFC 8941 §3.3.1.
-_LARGEST = 999_999_999_999_999
-_TOKEN = re.compile(rb"[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*")
-_NOT_IN_STRING = re.compile(rb"[^\x20-\x7e]")
-_ESCAPED_IN_STRING = re.compile(rb'(["\\])')
-DETAILS_REMEMBERED = 256
+_LARGEST: Final = 999_999_999_999_999
+_TOKEN: Final = re.compile(rb"[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*")
+_NOT_IN_STRING: Final = re.compile(rb"[^\x20-\x7e]")
+_ESCAPED_IN_STRING: Final = re.compile(rb'(["\\])')
+DETAILS_REMEMBERED: Final = 256
 
 
 def hit(ttl_s: float, *, key: bytes | None = None, detail: bytes | None = None) -> bytes:

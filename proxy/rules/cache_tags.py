@@ -4,14 +4,16 @@ Cache-Tag is Cloudflare's and Akamai's field, a list with commas; Surrogate-Key 
 xkey that of Varnish, both words with blanks between them. Letters keep their case, as there.
 """
 
+from typing import Final
+
 from proxy.message import Fields
 
-TAG_FIELDS = frozenset((b"cache-tag", b"surrogate-key", b"xkey"))
-_BLANKS = b" \t"
+TAG_FIELDS: Final = frozenset((b"cache-tag", b"surrogate-key", b"xkey"))
+_BLANKS: Final = b" \t"
 
 # Cloudflare takes 1,000 tags of 1,024 octets, Fastly 16 KiB of keys of 1,024 octets.
-MOST_TAGS = 1000
-LONGEST_TAG_BYTES = 1024
+MOST_TAGS: Final = 1000
+LONGEST_TAG_BYTES: Final = 1024
 
 
 def tags_of(fields: Fields) -> tuple[bytes, ...]:

@@ -4,6 +4,7 @@ Pure. Only what is known to have one meaning is changed; what is malformed stays
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from proxy.rules.negotiation import WEIGHT
 
@@ -67,7 +68,7 @@ def _least(element: tuple[bytes, float]) -> float:
     return -element[1]
 
 
-_CANONICAL: dict[bytes, Callable[[bytes], bytes]] = {
+_CANONICAL: Final[dict[bytes, Callable[[bytes], bytes]]] = {
     b"accept": _preferences,
     b"accept-charset": _preferences,
     b"accept-encoding": _codings,

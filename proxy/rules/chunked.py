@@ -9,6 +9,7 @@ are smuggled.
 """
 
 import re
+from typing import Final
 
 from proxy.errors import BadRequestError
 from proxy.message import Fields
@@ -16,22 +17,30 @@ from proxy.rules.heads import IMPOSSIBLE, parse_fields
 
 # Per body. Node took any amount of extensions around one-byte chunks before CVE-2024-22019, and
 # has allowed 16 KiB since.
-EXTENSION_BYTES = 16 * 1024
+EXTENSION_BYTES: Final = 16 * 1024
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_TEXT = rb"[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]*+"
-_QUOTED = rb'"%b(?:\\[\t \x21-\x7e\x80-\xff]%b)*"' % (_TEXT, _TEXT)
-_BWS = rb"[ \t]*+"
-_EXTENSION = rb"%b;%b%b(?:%b=%b(?:%b|%b))?" % (_BWS, _BWS, _TOKEN, _BWS, _BWS, _TOKEN, _QUOTED)
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_TEXT: Final = rb"[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]*+"
+_QUOTED: Final = rb'"%b(?:\\[\t \x21-\x7e\x80-\xff]%b)*"' % (_TEXT, _TEXT)
+_BWS: Final = rb"[ \t]*+"
+_EXTENSION: Final = rb"%b;%b%b(?:%b=%b(?:%b|%b))?" % (
+    _BWS,
+    _BWS,
+    _TOKEN,
+    _BWS,
+    _BWS,
+    _TOKEN,
+    _QUOTED,
+)
 # 16 digits are 64 bits.
-_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:%b)*\r\n" % _EXTENSION)
-_PLAIN_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
-_LINE_BEGIN = re.compile(rb"[0-9A-Fa-f]{1,16}(?:[\t ;\r]|\Z)")
+_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:%b)*\r\n" % _EXTENSION)
+_PLAIN_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
+_LINE_BEGIN: Final = re.compile(rb"[0-9A-Fa-f]{1,16}(?:[\t ;\r]|\Z)")
 
 # What must not change after the content was judged: framing, routing, request modifiers,
 # authentication, what the content is (RFC 9110 §6.5.1), and what proxyd says of the client (with
 # all of X-Forwarded-*).
-FORBIDDEN_TRAILERS = frozenset(
+FORBIDDEN_TRAILERS: Final = frozenset(
     b"""
     age authorization cache-control connection content-encoding content-length content-location
     content-range content-type cookie date expect expires forwarded host http2-settings if-match

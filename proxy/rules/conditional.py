@@ -8,15 +8,16 @@ fails, an If-None-Match does not match, a date is as if it were not there.
 import enum
 import re
 from collections.abc import Callable
+from typing import Final
 
 from proxy.message import Fields
 from proxy.rules.dates import parse_date
 
 # One element of a list, which may be empty; an opaque tag may hold commas, never a quote.
 # RFC 9110 §8.8.3, §5.6.1. (Written so that a run of blanks is read once.)
-ELEMENT = re.compile(rb'[ \t]*(?:((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*)?(?:,|\Z)')
+ELEMENT: Final = re.compile(rb'[ \t]*(?:((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*)?(?:,|\Z)')
 
-CONDITION_NAMES = frozenset(
+CONDITION_NAMES: Final = frozenset(
     {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"}
 )
 

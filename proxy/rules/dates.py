@@ -7,32 +7,33 @@ import re
 from datetime import date
 from email.utils import formatdate
 from functools import lru_cache
+from typing import Final
 
-EPOCH_DAY = date(1970, 1, 1).toordinal()
-DAY_S = 86_400
+EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+DAY_S: Final = 86_400
 
-MONTHS = {
+MONTHS: Final = {
     name: number
     for number, name in enumerate(
         b"jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1
     )
 }
 
-_MONTH = rb"(?P<month>[a-z]{3})"
-_TIME = rb"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+_MONTH: Final = rb"(?P<month>[a-z]{3})"
+_TIME: Final = rb"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 
 # Names are matched in any case, as RFC 9111 §4.2 asks of caches; a weekday need not fit its date.
-IMF_FIXDATE = re.compile(
+IMF_FIXDATE: Final = re.compile(
     rb"(?:mon|tue|wed|thu|fri|sat|sun), (?P<day>\d\d) " + _MONTH + rb" (?P<year>\d{4}) " + _TIME
     + rb" gmt",
     re.IGNORECASE,
 )  # fmt: skip
-RFC_850 = re.compile(
+RFC_850: Final = re.compile(
     rb"(?:mon|tues|wednes|thurs|fri|satur|sun)day, (?P<day>\d\d)-" + _MONTH
     + rb"-(?P<short_year>\d\d) " + _TIME + rb" gmt",
     re.IGNORECASE,
 )  # fmt: skip
-ASCTIME = re.compile(
+ASCTIME: Final = re.compile(
     rb"(?:mon|tue|wed|thu|fri|sat|sun) " + _MONTH + rb" (?P<day>[ \d]\d) " + _TIME
     + rb" (?P<year>\d{4})",
     re.IGNORECASE,
@@ -40,7 +41,7 @@ ASCTIME = re.compile(
 
 
 # "Sun, 06 Nov 1994 08:49:37 GMT"
-_FIXDATE_BYTES = 29
+_FIXDATE_BYTES: Final = 29
 
 
 def parse_date(value: bytes, now: int) -> int | None:

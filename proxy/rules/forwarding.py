@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.errors import BadRequestError
 from proxy.message import FieldLine, Fields
@@ -22,14 +22,14 @@ from proxy.rules.forwarded import (
 from proxy.rules.sendfile import TO_PROXYD
 from proxy.rules.target import read_authority
 
-ADDRESSES_REMEMBERED = 4096
-ORIGINS_REMEMBERED = 1024
-NAMES_REMEMBERED = 1024
-NAME_BYTES_REMEMBERED = 64
+ADDRESSES_REMEMBERED: Final = 4096
+ORIGINS_REMEMBERED: Final = 1024
+NAMES_REMEMBERED: Final = 1024
+NAME_BYTES_REMEMBERED: Final = 64
 
 # RFC 9110 §7.6.1, and what HTTP/1.0 proxies and HTTP/2 upgrades add. Trailer is not among them: it
 # goes with the trailers, which are passed on.
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     b"""
     connection http2-settings keep-alive proxy-authenticate proxy-authentication-info
     proxy-authorization proxy-connection te transfer-encoding upgrade
@@ -38,19 +38,19 @@ HOP_BY_HOP = frozenset(
 
 # What nobody may strip by naming it in Connection, since it is for the end, not for the hop
 # (RFC 9110 §7.6.1). "Connection: close, X-Forwarded-For" is a known way to lose one's address.
-_ESSENTIAL = frozenset(
+_ESSENTIAL: Final = frozenset(
     b"""
     authorization cache-control content-encoding content-length content-range content-type cookie
     date etag expires forwarded host last-modified location origin set-cookie vary via
     x-real-ip x-request-id
     """.split()
 )
-_USUAL_CONNECTION = frozenset((b"keep-alive", b"Keep-Alive", b"close", b"Close"))
+_USUAL_CONNECTION: Final = frozenset((b"keep-alive", b"Keep-Alive", b"close", b"Close"))
 
 # What is written anew for every request, here or by the wire; with what says the same in the
 # dialect of some server, and `Proxy`, which CGI turns into the variable HTTP_PROXY (httpoxy,
 # CVE-2016-5385); and what would make Rack::Sendfile name files to whoever asks.
-_REPLACED = frozenset(
+_REPLACED: Final = frozenset(
     b"""
     content-length expect forwarded front-end-https host proxy via x-accel-mapping x-forwarded-by
     x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto
@@ -60,15 +60,21 @@ _REPLACED = frozenset(
     """.split()
 )
 
-_VIA = (b"1.0 proxyd", b"1.1 proxyd")  # by the minor version that was received
-_DEFAULT_PORT = {b"http": b"80", b"https": b"443"}
+_VIA: Final = (b"1.0 proxyd", b"1.1 proxyd")  # by the minor version that was received
+_DEFAULT_PORT: Final = {b"http": b"80", b"https": b"443"}
 # Traefik writes ws and wss for WebSockets.
-_SCHEMES = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}
-_PORT = re.compile(rb"[1-9][0-9]{0,4}")
+_SCHEMES: Final = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}
+_PORT: Final = re.compile(rb"[1-9][0-9]{0,4}")
 
 # What proxies say of a client that they have recognised: X-Forwarded-User, RFC 9440's Client-Cert,
 # our own X-Client-Cert-Subject, and what others' configurations usually call the like.
-_ASSERTED = (b"x-forwarded-", b"client-cert", b"x-client-cert", b"x-ssl-client", b"ssl-client")
+_ASSERTED: Final = (
+    b"x-forwarded-",
+    b"client-cert",
+    b"x-client-cert",
+    b"x-ssl-client",
+    b"ssl-client",
+)
 
 _PASSED, _PASSED_IF_TRUSTED, _DROPPED = range(3)
 
@@ -255,7 +261,7 @@ class _Fates(dict[bytes, int]):
         return fate
 
 
-_fates = _Fates()
+_fates: Final = _Fates()
 
 
 def request_fields(
@@ -342,9 +348,9 @@ def end_to_end(fields: Fields, drop: frozenset[bytes] = HOP_BY_HOP) -> list[Fiel
     return [line for line in fields.lines if line[0].lower() not in drop]
 
 
-_NOT_FOR_CLIENTS = HOP_BY_HOP | TO_PROXYD | {b"content-length", b"via"}
+_NOT_FOR_CLIENTS: Final = HOP_BY_HOP | TO_PROXYD | {b"content-length", b"via"}
 # By (keep_server, keep_date).
-_DROPPED_FROM_RESPONSE = {
+_DROPPED_FROM_RESPONSE: Final = {
     (False, False): _NOT_FOR_CLIENTS | {b"server", b"date"},
     (False, True): _NOT_FOR_CLIENTS | {b"server"},
     (True, False): _NOT_FOR_CLIENTS | {b"date"},

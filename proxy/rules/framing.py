@@ -4,16 +4,17 @@ Pure. A body's length is what request smuggling lies about, so every doubt is an
 """
 
 import re
+from typing import Final
 
 from proxy.errors import BadRequestError, NotImplementedMethodError
 from proxy.message import Fields
 
-CHUNKED = -1
-UNTIL_CLOSE = -2
+CHUNKED: Final = -1
+UNTIL_CLOSE: Final = -2
 
 # 18 digits are an exabyte, and fit the signed 64 bits of whatever stands behind us.
-_LENGTH = re.compile(rb"[0-9]{1,18}")
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 
 
 def request_framing(minor_version: int, fields: Fields) -> int:

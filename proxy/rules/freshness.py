@@ -5,6 +5,8 @@ from when the answer was generated, as the standard has it; what proxy.toml says
 the answer came here, so that "10s" there means ten seconds even behind another cache.
 """
 
+from typing import Final
+
 from proxy.message import Fields
 from proxy.rules.cache_control import FOREVER_S, ResponseDirectives, delta_seconds
 from proxy.rules.cache_rule import CacheRule
@@ -12,36 +14,46 @@ from proxy.rules.dates import parse_date
 from proxy.rules.reasons import Reason
 
 # RFC 9110 §15.1, and 451 by RFC 7725 §3.
-HEURISTIC_STATUSES = frozenset((200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 451, 501))
+HEURISTIC_STATUSES: Final = frozenset(
+    (200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 451, 501)
+)
 
-S_MAXAGE = Reason("s-maxage", "The answer says s-maxage.", "RFC 9111 §5.2.2.10")
-MAX_AGE = Reason("max-age", "The answer says max-age.", "RFC 9111 §5.2.2.1")
-EXPIRES = Reason("expires", "The answer says when it expires.", "RFC 9111 §5.3")
-EXPIRES_INVALID = Reason("expires-invalid", "Expires is no date: expired already.", "RFC 9111 §5.3")
-HEURISTIC = Reason(
+S_MAXAGE: Final = Reason("s-maxage", "The answer says s-maxage.", "RFC 9111 §5.2.2.10")
+MAX_AGE: Final = Reason("max-age", "The answer says max-age.", "RFC 9111 §5.2.2.1")
+EXPIRES: Final = Reason("expires", "The answer says when it expires.", "RFC 9111 §5.3")
+EXPIRES_INVALID: Final = Reason(
+    "expires-invalid", "Expires is no date: expired already.", "RFC 9111 §5.3"
+)
+HEURISTIC: Final = Reason(
     "heuristic", "A fraction of the time since the content was last changed.", "RFC 9111 §4.2.2"
 )
-UNKNOWN = Reason("no-lifetime", "Nothing says how long the answer is fresh.", "RFC 9111 §4.2.1")
-FORCED = Reason(
+UNKNOWN: Final = Reason(
+    "no-lifetime", "Nothing says how long the answer is fresh.", "RFC 9111 §4.2.1"
+)
+FORCED: Final = Reason(
     "force-ttl", "The rule says how long, whatever the answer says.", "[route.cache] force_ttl"
 )
-STATUS = Reason(
+STATUS: Final = Reason(
     "status-ttl", "The rule has a lifetime for this status.", "[route.cache] status_ttl"
 )
-DEFAULT = Reason(
+DEFAULT: Final = Reason(
     "default-ttl", "The answer does not say, and the rule does.", "[route.cache] default_ttl"
 )
-RAISED = Reason("min-ttl", "The answer says less than the rule's least.", "[route.cache] min_ttl")
-LOWERED = Reason("max-ttl", "The answer says more than the rule's most.", "[route.cache] max_ttl")
+RAISED: Final = Reason(
+    "min-ttl", "The answer says less than the rule's least.", "[route.cache] min_ttl"
+)
+LOWERED: Final = Reason(
+    "max-ttl", "The answer says more than the rule's most.", "[route.cache] max_ttl"
+)
 
-STALE_NO_CACHE = Reason("no-cache", "no-cache forbids a stale answer.", "RFC 9111 §5.2.2.4")
-STALE_MUST_REVALIDATE = Reason(
+STALE_NO_CACHE: Final = Reason("no-cache", "no-cache forbids a stale answer.", "RFC 9111 §5.2.2.4")
+STALE_MUST_REVALIDATE: Final = Reason(
     "must-revalidate", "must-revalidate forbids a stale answer.", "RFC 9111 §5.2.2.2"
 )
-STALE_PROXY_REVALIDATE = Reason(
+STALE_PROXY_REVALIDATE: Final = Reason(
     "proxy-revalidate", "proxy-revalidate forbids a stale answer.", "RFC 9111 §5.2.2.8"
 )
-STALE_S_MAXAGE = Reason("s-maxage", "s-maxage forbids a stale answer.", "RFC 9111 §5.2.2.10")
+STALE_S_MAXAGE: Final = Reason("s-maxage", "s-maxage forbids a stale answer.", "RFC 9111 §5.2.2.10")
 
 
 def age_value(fields: Fields) -> int | None:

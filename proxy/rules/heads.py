@@ -11,21 +11,23 @@ head; so one parser serves all connections and never waits for a body. Framing i
 """
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import httptools
 
 from proxy.errors import BadRequestError, VersionError
 from proxy.message import FieldLine, Fields
 
-REQUEST_LINE = re.compile(
+REQUEST_LINE: Final = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([0-9])"
 )
-OTHER_VERSION = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [\x21-\x7e]+ HTTP/[02-9](\.[0-9])?")
-STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+OTHER_VERSION: Final = re.compile(
+    rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [\x21-\x7e]+ HTTP/[02-9](\.[0-9])?"
+)
+STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 # What no head contains: a control byte, a CR without LF, an LF without CR. The last byte may be a
 # CR whose LF is still under way.
-IMPOSSIBLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
+IMPOSSIBLE: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 
 
 class ResponseHead(NamedTuple):
@@ -56,9 +58,9 @@ class _Collector:
         self.complete = True
 
 
-_KEPT_ALIVE = frozenset((None, b"keep-alive", b"Keep-Alive"))
-_START = b"HTTP/1.1 304 \r\n"
-_collector = _Collector()
+_KEPT_ALIVE: Final = frozenset((None, b"keep-alive", b"Keep-Alive"))
+_START: Final = b"HTTP/1.1 304 \r\n"
+_collector: Final = _Collector()
 _parser = httptools.HttpResponseParser(_collector)
 
 

@@ -5,15 +5,16 @@ Pure; answers are remembered, since a browser sends the same few values with eve
 
 import re
 from functools import lru_cache
+from typing import Final
 
 # Best first among those that the client likes equally. A file is compressed once and sent often,
 # so size decides: brotli beats zstandard on small text, and both beat gzip.
-CODINGS = (b"br", b"zstd", b"gzip")
+CODINGS: Final = (b"br", b"zstd", b"gzip")
 
-IDENTITY = b"identity"
+IDENTITY: Final[bytes] = b"identity"
 
 # RFC 9110 §12.4.2: three decimals at most, and never above one.
-WEIGHT = re.compile(rb"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
+WEIGHT: Final = re.compile(rb"q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 
 
 def parse_weights(value: bytes) -> dict[bytes, float]:

@@ -1,9 +1,9 @@
 """The query of a target as applications read it: parameters with names and values. Pure."""
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 class Parameter(NamedTuple):

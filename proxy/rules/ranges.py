@@ -7,18 +7,18 @@ attack is rejected with 416, as §15.5.17 has it, because a full answer would be
 
 import re
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 # Eighteen digits are more than any file has bytes.
-RANGE_SPEC = re.compile(rb"(?P<first>\d{1,18})-(?P<last>\d{1,18})?|-(?P<suffix>\d{1,18})")
+RANGE_SPEC: Final = re.compile(rb"(?P<first>\d{1,18})-(?P<last>\d{1,18})?|-(?P<suffix>\d{1,18})")
 
 # Apache's MaxRanges 200 and MaxRangeReversals 20; nginx has no limit but one to set.
-MAX_RANGES = 200
-MAX_REVERSALS = 20
+MAX_RANGES: Final = 200
+MAX_REVERSALS: Final = 20
 # The RFC's own number ("more than two overlapping ranges"); Apache allows 20.
-MAX_OVERLAPPING = 2
+MAX_OVERLAPPING: Final = 2
 # Ranges nearer than this go out as one: a part head costs about as much. RFC 9110 §15.3.7.2.
-COALESCE_GAP_BYTES = 80
+COALESCE_GAP_BYTES: Final = 80
 
 
 class Span(NamedTuple):

@@ -6,7 +6,7 @@ a cache (§5.2.1); all of them are taken here.
 """
 
 import enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.rules.cache_control import NOTHING_ASKED, RequestDirectives
 from proxy.rules.reasons import Reason
@@ -41,50 +41,54 @@ Decision = tuple[Verdict, Reason]
 
 # What would end in one of these may end in a stored answer instead; other errors are answers of
 # the origin's own. RFC 5861 §4.
-ERROR_STATUSES = frozenset((500, 502, 503, 504))
+ERROR_STATUSES: Final = frozenset((500, 502, 503, 504))
 
-FRESH = Reason("fresh", "It is younger than its lifetime.", "RFC 9111 §4.2")
-STALE = Reason("stale", "It is older than its lifetime.", "RFC 9111 §4.2.4")
-NO_CACHE = Reason(
+FRESH: Final = Reason("fresh", "It is younger than its lifetime.", "RFC 9111 §4.2")
+STALE: Final = Reason("stale", "It is older than its lifetime.", "RFC 9111 §4.2.4")
+NO_CACHE: Final = Reason(
     "no-cache", "It must be validated before every use.", "RFC 9111 §4, §4.4, §5.2.2.4"
 )
-MUST_REVALIDATE = Reason(
+MUST_REVALIDATE: Final = Reason(
     "must-revalidate",
     "It is stale, and the answer forbids to use it then.",
     "RFC 9111 §4.2.4, §5.2.2.2",
 )
-REVALIDATING = Reason(
+REVALIDATING: Final = Reason(
     "stale-while-revalidate", "It is stale, and is refreshed in the background.", "RFC 5861 §3"
 )
-MAX_STALE = Reason("max-stale", "The client takes it although it is stale.", "RFC 9111 §5.2.1.2")
-TOO_STALE = Reason(
+MAX_STALE: Final = Reason(
+    "max-stale", "The client takes it although it is stale.", "RFC 9111 §5.2.1.2"
+)
+TOO_STALE: Final = Reason(
     "request-max-stale", "It is more stale than the client takes.", "RFC 9111 §5.2.1.2"
 )
-TOO_OLD = Reason("request-max-age", "It is older than the client takes.", "RFC 9111 §5.2.1.1")
-TOO_LATE = Reason(
+TOO_OLD: Final = Reason(
+    "request-max-age", "It is older than the client takes.", "RFC 9111 §5.2.1.1"
+)
+TOO_LATE: Final = Reason(
     "request-min-fresh", "It is not fresh for as long as the client asks.", "RFC 9111 §5.2.1.3"
 )
-ASKED_TO_VALIDATE = Reason(
+ASKED_TO_VALIDATE: Final = Reason(
     "request-no-cache", "The client wants it validated first.", "RFC 9111 §5.2.1.4"
 )
-STALE_IF_ERROR = Reason(
+STALE_IF_ERROR: Final = Reason(
     "stale-if-error", "It is stale, and better than the upstream's error.", "RFC 5861 §4"
 )
-ERROR_TOO_STALE = Reason(
+ERROR_TOO_STALE: Final = Reason(
     "no-stale-if-error", "It is too stale to stand in for the upstream's error.", "RFC 5861 §4"
 )
 
 # Made once: a decision allocates nothing.
-_HIT: Decision = (Verdict.HIT, FRESH)
-_STALE_HIT: Decision = (Verdict.STALE_HIT, MAX_STALE)
-_REFRESH: Decision = (Verdict.SERVE_AND_REFRESH, REVALIDATING)
-_NO_CACHE: Decision = (Verdict.VALIDATE, NO_CACHE)
-_STALE: Decision = (Verdict.VALIDATE, STALE)
-_MUST_REVALIDATE: Decision = (Verdict.VALIDATE, MUST_REVALIDATE)
-_TOO_STALE: Decision = (Verdict.VALIDATE, TOO_STALE)
-_TOO_OLD: Decision = (Verdict.VALIDATE, TOO_OLD)
-_TOO_LATE: Decision = (Verdict.VALIDATE, TOO_LATE)
-_ASKED_TO_VALIDATE: Decision = (Verdict.VALIDATE, ASKED_TO_VALIDATE)
+_HIT: Final[Decision] = (Verdict.HIT, FRESH)
+_STALE_HIT: Final[Decision] = (Verdict.STALE_HIT, MAX_STALE)
+_REFRESH: Final[Decision] = (Verdict.SERVE_AND_REFRESH, REVALIDATING)
+_NO_CACHE: Final[Decision] = (Verdict.VALIDATE, NO_CACHE)
+_STALE: Final[Decision] = (Verdict.VALIDATE, STALE)
+_MUST_REVALIDATE: Final[Decision] = (Verdict.VALIDATE, MUST_REVALIDATE)
+_TOO_STALE: Final[Decision] = (Verdict.VALIDATE, TOO_STALE)
+_TOO_OLD: Final[Decision] = (Verdict.VALIDATE, TOO_OLD)
+_TOO_LATE: Final[Decision] = (Verdict.VALIDATE, TOO_LATE)
+_ASKED_TO_VALIDATE: Final[Decision] = (Verdict.VALIDATE, ASKED_TO_VALIDATE)
 
 
 def judge(entry: View, asked: RequestDirectives, now: float) -> Decision:

@@ -5,6 +5,8 @@ more is asked than there: an answer with Set-Cookie is kept only when it says th
 and the rule agrees. (Whose cookies an answer is for is the matter of `rules.cache_key`.)
 """
 
+from typing import Final
+
 from proxy.message import FieldLine, Fields, Request
 from proxy.rules.cache_control import ResponseDirectives, parse_request
 from proxy.rules.cache_key import vary_names
@@ -18,66 +20,74 @@ from proxy.rules.sendfile import TO_PROXYD
 
 # The statuses whose meaning for caches is known and done here, for must-understand: those of
 # RFC 9110 that answer the target itself, and 451 of RFC 7725.
-UNDERSTOOD_STATUSES = frozenset((
+UNDERSTOOD_STATUSES: Final = frozenset((
     200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 307, 308,
     400, 401, 403, 404, 405, 406, 408, 409, 410, 411, 413, 414, 415, 421, 422, 426, 451,
     500, 501, 502, 503, 504, 505,
 ))  # fmt: skip
 # Answers to a precondition, a range or an expectation of one request, which no key holds.
-_OF_ONE_REQUEST = frozenset((304, 412, 416, 417))
+_OF_ONE_REQUEST: Final = frozenset((304, 412, 416, 417))
 # "MUST NOT be stored by a cache": RFC 6585 §3 to §6.
-_NEVER = frozenset((428, 429, 431, 511))
+_NEVER: Final = frozenset((428, 429, 431, 511))
 
-METHOD = Reason("method", "Only answers to GET are stored.", "RFC 9111 §3")
-REQUEST_NO_STORE = Reason("request-no-store", "The request says no-store.", "RFC 9111 §5.2.1.5")
-RULE_NO_STORE = Reason("rule-no-store", "A condition of the rule holds.", "[route.cache] no_store")
-INTERIM = Reason("interim", "The answer is not the final one.", "RFC 9111 §3")
-ONE_REQUEST = Reason(
+METHOD: Final = Reason("method", "Only answers to GET are stored.", "RFC 9111 §3")
+REQUEST_NO_STORE: Final = Reason(
+    "request-no-store", "The request says no-store.", "RFC 9111 §5.2.1.5"
+)
+RULE_NO_STORE: Final = Reason(
+    "rule-no-store", "A condition of the rule holds.", "[route.cache] no_store"
+)
+INTERIM: Final = Reason("interim", "The answer is not the final one.", "RFC 9111 §3")
+ONE_REQUEST: Final = Reason(
     "one-request", "The status answers a condition of this one request.", "RFC 9110 §13, §14"
 )
-NEVER = Reason(
+NEVER: Final = Reason(
     "status-never", "An answer of this status is never stored.", "RFC 6585 §3, §4, §5, §6"
 )
-PARTIAL = Reason("partial", "A part without a range in bytes cannot be kept.", "RFC 9111 §3.3")
-INCOMPLETE = Reason("incomplete", "The answer broke off.", "RFC 9111 §3.3")
-NOT_UNDERSTOOD = Reason(
+PARTIAL: Final = Reason(
+    "partial", "A part without a range in bytes cannot be kept.", "RFC 9111 §3.3"
+)
+INCOMPLETE: Final = Reason("incomplete", "The answer broke off.", "RFC 9111 §3.3")
+NOT_UNDERSTOOD: Final = Reason(
     "must-understand", "What the status means for caches is not known.", "RFC 9111 §5.2.2.3"
 )
-NO_STORE = Reason("no-store", "The answer says no-store.", "RFC 9111 §5.2.2.5")
-PRIVATE = Reason("private", "The answer is for a single user.", "RFC 9111 §5.2.2.7")
-AUTHORIZATION = Reason(
+NO_STORE: Final = Reason("no-store", "The answer says no-store.", "RFC 9111 §5.2.2.5")
+PRIVATE: Final = Reason("private", "The answer is for a single user.", "RFC 9111 §5.2.2.7")
+AUTHORIZATION: Final = Reason(
     "authorization",
     "The request is authorized, and no public, must-revalidate or s-maxage shares its answer.",
     "RFC 9111 §3.5",
 )
-SET_COOKIE = Reason(
+SET_COOKIE: Final = Reason(
     "set-cookie",
     "The answer sets a cookie, and the rule does not ignore it.",
     "[route.cache] ignore",
 )
-SET_COOKIE_NOT_SHARED = Reason(
+SET_COOKIE_NOT_SHARED: Final = Reason(
     "set-cookie-not-shared",
     "The answer sets a cookie, and neither public, s-maxage nor force_ttl says that it is for all.",
     "[route.cache] ignore",
 )
-VARY_ANYTHING = Reason("vary", "Vary: * fits no other request.", "RFC 9111 §4.1")
-TOO_MANY_TAGS = Reason(
+VARY_ANYTHING: Final = Reason("vary", "Vary: * fits no other request.", "RFC 9111 §4.1")
+TOO_MANY_TAGS: Final = Reason(
     "too-many-tags", "A purge by tag would miss an answer with so many.", "Cache-Tag"
 )
-NO_FRESHNESS = Reason(
+NO_FRESHNESS: Final = Reason(
     "no-freshness", "Such a status is stored only with a lifetime of its own.", "RFC 9111 §3"
 )
-USELESS = Reason("useless", "Neither fresh nor with a validator: never of use.", "RFC 9111 §3")
+USELESS: Final = Reason(
+    "useless", "Neither fresh nor with a validator: never of use.", "RFC 9111 §3"
+)
 
-EXPLICIT = Reason("explicit", "The answer states how long it is fresh.", "RFC 9111 §3")
-PUBLIC = Reason("public", "The answer says public.", "RFC 9111 §5.2.2.9")
-BY_RULE = Reason("by-rule", "The rule has a lifetime for it.", "[route.cache] status_ttl")
-BY_STATUS = Reason("by-status", "Answers of this status may be stored.", "RFC 9111 §4.2.2")
-USABLE = Reason("usable", "It can be used without asking upstream.", "RFC 9111 §4.2")
-TO_VALIDATE = Reason("to-validate", "It can be validated.", "RFC 9111 §4.3")
+EXPLICIT: Final = Reason("explicit", "The answer states how long it is fresh.", "RFC 9111 §3")
+PUBLIC: Final = Reason("public", "The answer says public.", "RFC 9111 §5.2.2.9")
+BY_RULE: Final = Reason("by-rule", "The rule has a lifetime for it.", "[route.cache] status_ttl")
+BY_STATUS: Final = Reason("by-status", "Answers of this status may be stored.", "RFC 9111 §4.2.2")
+USABLE: Final = Reason("usable", "It can be used without asking upstream.", "RFC 9111 §4.2")
+TO_VALIDATE: Final = Reason("to-validate", "It can be validated.", "RFC 9111 §4.3")
 
-_COOKIES = frozenset((b"set-cookie", b"set-cookie2"))
-_NOT_STORED = HOP_BY_HOP | _COOKIES | TO_PROXYD
+_COOKIES: Final = frozenset((b"set-cookie", b"set-cookie2"))
+_NOT_STORED: Final = HOP_BY_HOP | _COOKIES | TO_PROXYD
 
 
 def may_store(

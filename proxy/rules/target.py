@@ -7,29 +7,29 @@ that routes, files, caches and upstreams cannot see different resources behind o
 import re
 from functools import lru_cache
 from ipaddress import IPv6Address
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from proxy.errors import BadRequestError
 
 # The longest DNS name has 253 octets (RFC 1035 §2.3.4); nothing longer is kept in memory.
-HOST_BYTES = 255
-HOSTS_REMEMBERED = 1024
+HOST_BYTES: Final = 255
+HOSTS_REMEMBERED: Final = 1024
 
 # Printable ASCII: without "%", "?" and "#" a path has nothing to decode; a query may hold all but
 # "#". Browsers send "|", "^" and quotes as they are, so these are kept.
-_PLAIN = re.compile(rb"(/[\x21\x22\x24\x26-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?")
-_ORIGIN = re.compile(rb"(/[\x21\x22\x24-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?")
-_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
-_SCHEMES = frozenset((b"http", b"https"))
+_PLAIN: Final = re.compile(rb"(/[\x21\x22\x24\x26-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?")
+_ORIGIN: Final = re.compile(rb"(/[\x21\x22\x24-\x3e\x40-\x7e]*)(?:\?([\x21\x22\x24-\x7e]*))?")
+_ABSOLUTE: Final = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
+_SCHEMES: Final = frozenset((b"http", b"https"))
 
 # Only unreserved characters. RFC 3986 §3.2.2 would allow escapes and delimiters; no name that
 # resolves has them, and "a,b" is two hosts to whoever reads X-Forwarded-Host as a list.
-_AUTHORITY = re.compile(rb"([a-z0-9\-._~]+|\[[0-9a-f:.]+\])(?::([0-9]{0,5}))?")
+_AUTHORITY: Final = re.compile(rb"([a-z0-9\-._~]+|\[[0-9a-f:.]+\])(?::([0-9]{0,5}))?")
 
-_BAD_ESCAPE = re.compile(rb"%(?:00|(?![0-9A-Fa-f]{2}))")
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
-_UNRESERVED = re.compile(rb"[A-Za-z0-9\-._~]")
-_UNSAFE_IN_NAME = re.compile(rb"%(?:00|2[Ff])|\x00")
+_BAD_ESCAPE: Final = re.compile(rb"%(?:00|(?![0-9A-Fa-f]{2}))")
+_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
+_UNRESERVED: Final = re.compile(rb"[A-Za-z0-9\-._~]")
+_UNSAFE_IN_NAME: Final = re.compile(rb"%(?:00|2[Ff])|\x00")
 
 
 class Target(NamedTuple):

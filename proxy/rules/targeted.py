@@ -6,7 +6,7 @@ These are Structured Fields (RFC 9651): one error anywhere, and the whole field 
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import lru_cache
-from typing import cast
+from typing import Final, cast
 
 from http_sf import StructuredFieldError, Token, parse
 
@@ -63,7 +63,7 @@ def _read(value: bytes) -> ResponseDirectives | None:
     return interpret(_directives(members), targeted=True) if members else None
 
 
-_known = lru_cache(REMEMBERED)(_read)
+_known: Final = lru_cache(REMEMBERED)(_read)
 
 
 def _directives(members: _Members) -> Iterator[Directive]:

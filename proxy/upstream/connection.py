@@ -46,10 +46,10 @@ TUNNEL: Final = 3
 CLOSED: Final = 4
 
 # An application sends one or two (100, 103); what sends a hundred does not mean to answer.
-MAX_INTERIM_RESPONSES = 100
+MAX_INTERIM_RESPONSES: Final = 100
 # What a process that dies behind its head has died in; a client hardly notices.
-WITHHOLD_S = 0.1
-BODILESS = frozenset((204, 304))
+WITHHOLD_S: Final = 0.1
+BODILESS: Final = frozenset((204, 304))
 
 
 class Asker(Protocol):

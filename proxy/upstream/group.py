@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Final, cast
 
 from proxy.errors import NoAnswerError, StaleConnectionError, UpstreamError, UpstreamTimeoutError
 from proxy.message import Fields, Request
@@ -22,9 +22,9 @@ from proxy.upstream.wish import NOBODY, Wish, cookie_value, key_reader, sticky_f
 
 # How often to knock at an application that is being started, while requests wait for it: they
 # should not notice, and its socket costs nothing to ask.
-KNOCK_S = 0.05
+KNOCK_S: Final = 0.05
 
-NOT_REPEATED = (
+NOT_REPEATED: Final = (
     "The application behind this server stopped before it had answered. The request was not sent"
     " again: it may have been carried out."
 )

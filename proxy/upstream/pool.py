@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from ssl import SSLContext
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from proxy.errors import NoAnswerError, UpstreamError, UpstreamTimeoutError
 from proxy.rules.health import Health
@@ -18,7 +18,7 @@ from proxy.upstream.queue import Queue
 from proxy.upstream.resolve import Resolver
 from proxy.upstream.server import Server
 
-log = logging.getLogger("proxyd.upstream")
+log: Final = logging.getLogger("proxyd.upstream")
 
 
 class PoolOwner(Protocol):

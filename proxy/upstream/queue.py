@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import deque
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.errors import OverloadedError
 from proxy.upstream.connection import UpstreamConnection
 from proxy.upstream.options import GroupOptions
 
-RETRY_AFTER = ((b"Retry-After", b"1"),)
+RETRY_AFTER: Final = ((b"Retry-After", b"1"),)
 
 
 class Place(Protocol):

@@ -7,6 +7,7 @@ an HttpError.
 import asyncio
 import os
 from collections.abc import Iterator
+from typing import Final
 
 from proxy.errors import UpstreamError
 from proxy.message import Fields
@@ -15,12 +16,12 @@ from proxy.rules.framing import CHUNKED, UNTIL_CLOSE
 from proxy.rules.heads import check_unfinished
 from proxy.upstream.options import GroupOptions
 
-HEAD_END = b"\r\n\r\n"
-HTTP_1 = b"HTTP/1."
+HEAD_END: Final = b"\r\n\r\n"
+HTTP_1: Final = b"HTTP/1."
 
 # Four times what the event loop reads at once; an error page is smaller.
-LAST_READS = 4
-LAST_READ_BYTES = 262144
+LAST_READS: Final = 4
+LAST_READ_BYTES: Final = 262144
 
 
 class PartialHead:

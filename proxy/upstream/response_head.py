@@ -35,7 +35,7 @@ class ReadHead:
         self.passed_on: object = None
 
 
-_remembered: dict[bytes, ReadHead] = {}
+_remembered: Final[dict[bytes, ReadHead]] = {}
 
 
 def read_head(head: bytes, method: bytes) -> ReadHead:

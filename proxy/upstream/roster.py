@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from math import inf
+from typing import Final
 
 from proxy.rules.balancing import (
     Balancer,
@@ -19,9 +20,9 @@ from proxy.upstream.wish import NOBODY, Wish
 
 # When nobody lets us connect, one request in this time finds out whether that still holds, and the
 # others fail at once instead of all waiting for the same refusal.
-FAIL_FAST_S = 1.0
+FAIL_FAST_S: Final = 1.0
 # How often the share of a server that starts slowly is worked out again.
-WARMING_S = 0.25
+WARMING_S: Final = 0.25
 
 
 class Roster:

@@ -4,13 +4,13 @@ The cookie of a sticky group names a server by a value that says nothing about i
 """
 
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
 from proxy.message import Request
 from proxy.rules.cookies import parse_cookies
 from proxy.upstream.server import Balance
 
-NOBODY = -1
+NOBODY: Final = -1
 
 ReadKey = Callable[[Request, str], bytes]
 
