@@ -22,11 +22,12 @@ from typing import Final, Protocol
 
 from aiofiles.os import wrap
 
-from proxy.cache import codec, disk_folder, disk_load, disk_work
+from proxy.cache import codec, disk_load, disk_work
 from proxy.cache.boot import boot_name
 from proxy.cache.disk_file import Layout
 from proxy.cache.disk_folder import Complaints, name_of, path_of
 from proxy.cache.disk_load import Loaded
+from proxy.cache.disk_open import open_to_read
 from proxy.cache.disk_reader import DiskBody
 from proxy.cache.disk_work import Drop, Job, Mark, Put, Refresh
 from proxy.cache.disk_writer import DiskWriter
@@ -118,11 +119,11 @@ class DiskStore:
         """Look up without waiting for the disk; LATER when that is not possible."""
         name = name_of(key, variant)
         try:
-            descriptor = os.open(path_of(self.root, name), disk_folder.READ_FLAGS)
-        except FileNotFoundError:
-            return None
+            descriptor = open_to_read(path_of(self.root, name))
         except OSError as error:
             self._complaints.add("read", error)
+            return None
+        if descriptor < 0:
             return None
         if not NOWAIT:
             os.close(descriptor)

@@ -10,6 +10,7 @@ import msgspec
 
 from proxy.cache import codec, disk_file, disk_folder
 from proxy.cache.disk_file import Layout
+from proxy.cache.disk_open import READ_FLAGS, open_to_read
 from proxy.cache.disk_reader import NOT_NOW, landing, read_into
 from proxy.cache.head import Head, MarkerHead
 from proxy.cache.store import LATER, Later
@@ -126,9 +127,8 @@ def load_named(root: str, name: bytes, most_bytes: int) -> Loaded | MarkerHead |
 
     Raises StoredContentError, OSError.
     """
-    try:
-        descriptor = os.open(disk_folder.path_of(root, name), disk_folder.READ_FLAGS)
-    except FileNotFoundError:
+    descriptor = open_to_read(disk_folder.path_of(root, name))
+    if descriptor < 0:
         return None
     try:
         return load(descriptor, most_bytes)
@@ -149,7 +149,7 @@ def read_head_and_size(path: str) -> tuple[Head | MarkerHead, int]:
 
     Raises StoredContentError, OSError.
     """
-    descriptor = os.open(path, disk_folder.READ_FLAGS)
+    descriptor = os.open(path, READ_FLAGS)
     try:
         size_bytes = os.fstat(descriptor).st_size
         start = os.pread(descriptor, HEAD_BYTES, 0)

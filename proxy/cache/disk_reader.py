@@ -20,7 +20,8 @@ from typing import Final
 
 from proxy.cache import disk_file
 from proxy.cache.disk_file import BLOCK_BYTES, CHECK_BYTES, Layout
-from proxy.cache.disk_folder import READ_FLAGS, write_all
+from proxy.cache.disk_folder import write_all
+from proxy.cache.disk_open import READ_FLAGS
 from proxy.cache.sealed import Copies
 from proxy.cache.sealed_source import SealedSource
 from proxy.errors import StoredContentError

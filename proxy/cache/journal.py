@@ -106,14 +106,14 @@ def seconds(at: float) -> int:
     return int(at) if at > 0 else 0
 
 
-def decode(data: bytes) -> tuple[list[Record], int]:
-    """Return the whole records, and how many bytes are done with.
+def decode(data: bytes, most: int = 1 << 31) -> tuple[list[Record], int]:
+    """Return the whole records, so many at the most, and how many bytes are done with.
 
     What is left is shorter than a record, and may be the beginning of one that is being written.
     """
     records: list[Record] = []
     position = 0
-    while len(data) - position >= RECORD_BYTES:
+    while len(data) - position >= RECORD_BYTES and len(records) < most:
         if _is_record(data, position):
             _, _, kind, name, amount, keep_until, at, length, check = _BODY.unpack_from(
                 data, position

@@ -330,3 +330,10 @@ def test_a_link_in_the_place_of_the_journal_is_not_followed(
     journal.drop(name(1))
     journal.flush()
     assert not target.exists()
+
+
+def test_a_reader_takes_no_more_at_once_than_it_wants() -> None:
+    records = [Record(Kind.PUT, bytes([number]) * 16, 1, 2, 3, b"head") for number in range(5)]
+    data = encoded(records)
+    first, done = decode(data, 3)
+    assert (first, decode(data[done:], 3)) == (records[:3], (records[3:], len(data) - done))
