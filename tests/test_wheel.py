@@ -112,3 +112,36 @@ def test_a_module_to_be_compiled_holds_nothing_that_mypyc_makes_something_else_o
                 if isinstance(part, ast.Name)
             }
             assert "Struct" not in names
+
+
+def constants(source: str) -> dict[str, str]:
+    """Return what a module assigns by itself, and what it says of its type."""
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            found[ast.unparse(node.target)] = ast.unparse(node.annotation)
+        elif isinstance(node, ast.Assign) and not is_type(node.value):
+            found[ast.unparse(node.targets[0])] = ""
+    return found
+
+
+def is_type(value: ast.expr) -> bool:
+    """Say whether a value is an alias of types, or a variable for one."""
+    if isinstance(value, ast.Call):
+        return ast.unparse(value.func) == "TypeVar"
+    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.BitOr):
+        return is_type(value.left) or ast.unparse(value.left)[0].isupper()
+    return isinstance(value, ast.Subscript)
+
+
+@pytest.mark.parametrize("module", HOOK["modules"])
+def test_constants_of_a_module_to_be_compiled_are_final(module: str) -> None:
+    # mypyc looks up others in a dict by their names, each time.
+    source = (ROOT / module).read_text()
+    changed = set(re.findall(r"^ +global (\w+)", source, re.MULTILINE))
+    others = {
+        constant
+        for constant, annotation in constants(source).items()
+        if not annotation.startswith("Final") and constant not in changed
+    }
+    assert others == set()

@@ -51,7 +51,10 @@ FORBIDDEN_TRAILERS: Final = frozenset(
     """.split()
 )
 
-_LINE_STATE, _DATA, _DATA_END, _TRAILERS = range(4)
+_LINE_STATE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILERS: Final = 3
 
 
 class ChunkedDecoder:

@@ -76,7 +76,9 @@ _ASSERTED: Final = (
     b"ssl-client",
 )
 
-_PASSED, _PASSED_IF_TRUSTED, _DROPPED = range(3)
+_PASSED: Final = 0
+_PASSED_IF_TRUSTED: Final = 1
+_DROPPED: Final = 2
 
 
 class TrustedNetworks:

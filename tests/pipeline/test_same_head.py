@@ -1,11 +1,14 @@
 """Answers with the same head: what is worked out once for them, and what each has to itself."""
 
+import gc
 from collections.abc import AsyncIterator
 from email.utils import formatdate
 
 import pytest
 
 from proxy.cache.entry import Entry
+from proxy.pipeline.arrival import Arrival
+from proxy.pipeline.fetch import Fetch
 from proxy.rules.cache_rule import CacheRule, Override, Paths
 from tests.pipeline.caching import answer, cached, status_of
 from tests.pipeline.upstreams import Client, Server, answering, close
@@ -107,3 +110,17 @@ async def test_contents_are_each_answers_own(client: Client, server: Server) -> 
     assert (await client.ask(asking(b"/two"))).endswith(b"\r\n\r\nother")
     assert client.wire.send(asking(b"/one")).endswith(b"\r\n\r\nfirst")
     assert client.wire.send(asking(b"/two")).endswith(b"\r\n\r\nother")
+
+
+async def test_what_asked_for_an_answer_is_gone_without_the_collector(client: Client) -> None:
+    await client.ask(asking(b"/first"))
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(20):
+            await client.ask(asking(b"/%d" % number))
+        held = sum(isinstance(one, (Fetch, Arrival)) for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert len(entries(client)) == 21
+    assert held == 0
