@@ -204,22 +204,20 @@ class Group:
     # ── Waiting for an application that is started ───────────────────────────────────────────
 
     def _knock(self) -> None:
-        if self._knocking is None:
+        # Not set to None by the task at its end: one that is cancelled before it began has no end.
+        if self._knocking is None or self._knocking.done():
             knocking = self._keep_knocking()
             self._knocking = asyncio.get_running_loop().create_task(knocking)
 
     async def _keep_knocking(self) -> None:
         """Try to connect for those who wait, until somebody lets us in or nobody waits."""
-        try:
-            while True:
-                await asyncio.sleep(KNOCK_S)
-                if not self._queue.tickets:
+        while True:
+            await asyncio.sleep(KNOCK_S)
+            if not self._queue.tickets:
+                return
+            for pool in self._pools:
+                if pool.has_room() and await self._knock_at(pool):
                     return
-                for pool in self._pools:
-                    if pool.has_room() and await self._knock_at(pool):
-                        return
-        finally:
-            self._knocking = None
 
     async def _knock_at(self, pool: Pool) -> bool:
         pool.reserve()
