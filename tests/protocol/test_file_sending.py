@@ -1,6 +1,7 @@
 """Files and stored content on real sockets: every byte, in order, whatever the client does."""
 
 import asyncio
+import gc
 import errno
 import hashlib
 import os
@@ -445,6 +446,7 @@ def test_a_client_that_leaves_in_the_middle_ends_its_exchange(
 ) -> None:
     async def main() -> None:
         async with serving(lambda: from_file(path)) as server:
+            gc.collect()  # what other tests have left open is not counted
             open_then: list[int] = []
             for _ in range(3):
                 client = Client(server.port, SLOW_BYTES)
@@ -459,7 +461,7 @@ def test_a_client_that_leaves_in_the_middle_ends_its_exchange(
                 assert server.exchanges[-1].body_bytes < len(CONTENT)
                 open_then.append(len(os.listdir("/dev/fd")))
             # No file is left open, and no second descriptor of a socket.
-            assert open_then[1] == open_then[2]
+            assert open_then[2] <= open_then[1]
 
     run(main())
 
