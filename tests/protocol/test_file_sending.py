@@ -1,8 +1,8 @@
 """Files and stored content on real sockets: every byte, in order, whatever the client does."""
 
 import asyncio
-import gc
 import errno
+import gc
 import hashlib
 import os
 import socket
