@@ -141,7 +141,7 @@ def test_what_waits_for_a_connection_is_given_up_as_well(generator: Generator) -
 def test_a_crowd_that_is_exact_asks_as_often_as_its_rate_says(generator: Generator) -> None:
     exact = Crowd(kind="open", ask=ASK, count=8, rate=500.0, exact=True)
     with serving(always(answer(BODY))) as port:
-        got = only(generator.run(job(port, exact)))
+        got = only(generator.run(job(port, exact, duration_s=0.1)))
     assert got.answers == {"good": 50}
     assert max(visit.at_s for visit in got.visits) == pytest.approx(0.098)
 
@@ -150,7 +150,7 @@ def test_idle_connections_are_there_before_the_visitor_comes(generator: Generato
     connected: list[int] = []
     with serving(always(answer(BODY))) as port:
         idle = Crowd(kind="idle", ask=ASK, count=70)
-        told = generator.run(job(port, idle, opened()), connected.append)
+        told = generator.run(job(port, idle, opened(), duration_s=0.1), connected.append)
     assert connected == [70]
     assert told.crowds[0].connected == 70
     assert told.crowds[1].answers == {"good": 10}
