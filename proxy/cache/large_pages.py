@@ -15,6 +15,7 @@ from typing import Final
 # Of the kernel's headers; the mmap module does not have them in Python 3.11.
 MAP_FIXED: Final = 0x10
 MADV_COLLAPSE: Final = 25
+_FAILED: Final = ctypes.c_void_p(-1).value
 
 PAGE_SIZE_FILE: Final = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
 
@@ -52,9 +53,6 @@ def collapse(descriptor: int, size_bytes: int) -> bool:
         return bool(libc.madvise(start, length, MADV_COLLAPSE) == 0)
     finally:
         libc.munmap(room, length + page)
-
-
-_FAILED: Final = ctypes.c_void_p(-1).value
 
 
 @cache
