@@ -68,7 +68,7 @@ def enter(
     """Let `transport` speak TLS or HTTP from here on; `ahead` was read from it already."""
     peer.entrance = door.entrance
     if door.contexts is not None:
-        Handshake(service, peer, door.contexts, ahead).begin(transport)
+        Handshake(service, peer, door.contexts, transport).begin(ahead)
         return
     connection = Http1(service, peer)
     transport.set_protocol(as_protocol(connection))

@@ -5,20 +5,17 @@ The settings are Mozilla's Server Side TLS 6.0. Groups for the key exchange are 
 can neither send a list of acceptable authorities to clients nor staple OCSP responses.
 """
 
-import logging
 import os
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
 from proxy.message import FieldLine
 from proxy.protocol.ticket_keys import TicketSecret, set_ticket_key
-
-log = logging.getLogger("proxyd.tls")
 
 # Forward secrecy and authenticated encryption only; TLS 1.3 has nothing else.
 CIPHERS: Final = ":".join(
@@ -102,7 +99,6 @@ class Contexts:
             for name in certificate.names:
                 by_name.setdefault(name, context)
         front = made[0][1]
-        front.sslobject_class = Telling
         if len(made) > 1:
             front.sni_callback = self._choose
         self.front = front
@@ -127,32 +123,6 @@ class Contexts:
         context = by_name.get(name) or by_name.get("*." + name.partition(".")[2])
         if context is not None:
             connection.context = context
-
-
-class Telling(ssl.SSLObject):
-    """A connection that tells its client why the handshake failed.
-
-    Event loops close the connection as soon as OpenSSL reports the failure, and with it goes the
-    alert that OpenSSL has just written (RFC 8446 §6.2). So it is reported as "more is needed",
-    upon which they send what there is; `latest_failure` is for whoever has just handed over the
-    bytes that it came of.
-    """
-
-    latest_failure: ClassVar[ssl.SSLError | None] = None
-    _failure: ssl.SSLError | None = None
-
-    def do_handshake(self) -> None:
-        """Go on with the handshake."""
-        if self._failure is not None:
-            raise self._failure
-        try:
-            super().do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError as error:
-            log.debug("TLS handshake failed: %s", error)
-            self._failure = Telling.latest_failure = error
-            raise ssl.SSLWantReadError from error
 
 
 def make_context(policy: Policy, certificate: Certificate, client_ca: str) -> ssl.SSLContext:

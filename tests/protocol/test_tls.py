@@ -354,6 +354,8 @@ async def test_a_handshake_that_does_not_come_is_given_up(root: Issued) -> None:
     limits = ClientLimits(handshake_timeout_s=0.1)
     async with serving(contexts(root), limits) as server:
         reader, writer = await asyncio.open_connection(HOST, server.port)
+        await until(lambda: bool(server.service.handshakes))
+        server.service.deadlines.sweep(asyncio.get_running_loop().time() + 2)
         assert await ended(reader)
         await until(lambda: not server.service.handshakes)
         writer.close()

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from proxy.config.access import Identity, as_user, obstacle
 from tests.config.pki import Issued
@@ -341,6 +342,54 @@ def test_a_large_answer_arrives_whole(secure: Secure) -> None:
         wire.get("/static/large.bin", "Connection: close")
         assert wire.message().body == large.read_bytes()
         assert wire.ended()
+
+
+def test_a_client_may_have_the_keys_changed(secure: Secure) -> None:
+    """RFC 8446 §4.6.3: upon its KeyUpdate ("K") the server sends one before what it sends next."""
+    command = ["openssl", "s_client", "-connect", f"{HOST}:{secure.tls}", "-msg"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        said = b""
+        for told, awaited in (
+            (b"", b"NewSessionTicket"),
+            (b"K\n", b">>> TLS 1.3, Handshake [length 0005], KeyUpdate"),
+            (b"GET /static/page.html HTTP/1.1\r\nHost: a.example\r\n\r\n", b"a file\n"),
+        ):
+            process.stdin.write(told)
+            process.stdin.flush()
+            while awaited not in said:
+                piece = process.stdout.read1()  # type: ignore[attr-defined]
+                assert piece, said
+                said += piece
+        assert b"<<< TLS 1.3, Handshake [length 0005], KeyUpdate" in said
+        process.stdin.close()
+        process.wait(timeout=20)
+
+
+def test_a_websocket_over_tls(websocket_port: int) -> None:
+    configuration = f"""
+[[listen]]
+address = "127.0.0.1:0"
+tls = "internal"
+[upstream.websocket]
+servers = ["127.0.0.1:{websocket_port}"]
+[[route]]
+path = "/*"
+to = "websocket"
+"""
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname = False
+    anybody.verify_mode = ssl.CERT_NONE
+    with serving(configuration) as daemon:
+        url = "wss://{}:{}/".format(*daemon.address)
+        with connect(url, ssl=anybody, proxy=None) as websocket:
+            for size in (1, 1000, 300_000):
+                websocket.send("a" * size)
+                assert websocket.recv(10) == "A" * size
+        assert daemon.stop() == 0
+        assert "Traceback" not in daemon.log
 
 
 def served(secure: Secure, name: str) -> str:
