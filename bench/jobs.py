@@ -87,7 +87,7 @@ JOBS = (
         path="/static/large.png",
         answer=LARGE,
         needs=FILES,
-        aim=1.0,
+        aim=0.7,
     ),
     Job(
         name="forward",
@@ -96,7 +96,7 @@ JOBS = (
         answer=SMALL,
         needs=FORWARD,
         fetches=1,
-        aim=1.5,
+        aim=1.25,
     ),
     Job(
         name="hit",
@@ -115,6 +115,7 @@ JOBS = (
         needs=CACHE | TLS,
         source="cache",
         tls=True,
+        aim=1.0,
     ),
     Job(
         name="handshake",

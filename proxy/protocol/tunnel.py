@@ -1,7 +1,7 @@
 """Bytes both ways between a client and an upstream, after an upgrade. RFC 9110 §7.8.
 
-Half-close is passed on, a slow reader holds back the other side's writer, and a tunnel on which
-nothing moves is ended.
+Half-close is passed on where it can be, a slow reader holds back the other side's writer, and a
+tunnel on which nothing moves is ended.
 """
 
 import asyncio
@@ -95,13 +95,16 @@ class End(asyncio.Protocol):
         self.peer.transport.write(data)
 
     def eof_received(self) -> bool:
-        """Pass on the half-close; keep the other direction open."""
+        """Pass on the half-close; keep the other direction open, unless the other side has TLS.
+
+        Its end cannot be half an end (see `TlsTransport.can_write_eof`).
+        """
         self.eof = True
         peer = self.peer
-        if peer.eof:
+        if peer.eof or not peer.transport.can_write_eof():
             peer.transport.close()
             return False
-        if peer.transport.can_write_eof() and not peer.transport.is_closing():
+        if not peer.transport.is_closing():
             peer.transport.write_eof()
         return True
 

@@ -83,6 +83,24 @@ async def test_the_date_of_the_upstream_stays() -> None:
 
 
 @pytest.mark.parametrize("client_first", [True, False])
+async def test_where_a_half_close_cannot_be_passed_on_the_end_is(client_first: bool) -> None:
+    """Over TLS: or who waits for the end of a WebSocket would wait until somebody gives up."""
+    up = await Upgraded().open()
+    ends = [up.client_end, up.upstream_end]
+    if not client_first:
+        ends.reverse()
+    first, second = ends
+    second.transport.can_write_eof = lambda: False  # type: ignore[method-assign]
+    first.data_received(b"last")
+    assert not first.eof_received()
+    assert cast("FakeTransport", second.transport).closed
+    assert cast("FakeTransport", second.transport).written.endswith(b"last")
+    second.connection_lost(None)
+    first.connection_lost(None)
+    await up.assert_over()
+
+
+@pytest.mark.parametrize("client_first", [True, False])
 async def test_a_half_close_is_passed_on_and_the_other_direction_stays_open(
     client_first: bool,
 ) -> None:

@@ -384,7 +384,7 @@ to = "websocket"
     anybody.verify_mode = ssl.CERT_NONE
     with serving(configuration) as daemon:
         url = "wss://{}:{}/".format(*daemon.address)
-        with connect(url, ssl=anybody, proxy=None) as websocket:
+        with connect(url, ssl=anybody, proxy=None, close_timeout=None) as websocket:
             for size in (1, 1000, 300_000):
                 websocket.send("a" * size)
                 assert websocket.recv(10) == "A" * size
