@@ -201,8 +201,8 @@ class Timeouts(Table):
     1h, nginx 60s."""
 
     linger: Duration = default("5s")
-    """How long a client that is still sending is read after its answer, so that it can see it.
-    Precedent: nginx `lingering_timeout` 5s."""
+    """How long a client that is still sending is read after its answer, so that it can see it; over
+    TLS, how long its end is waited for after ours. Precedent: nginx `lingering_timeout` 5s."""
 
     shutdown: Duration = default("30s")
     """What requests in progress get when proxyd stops or reloads; then they are cut. Precedent:
