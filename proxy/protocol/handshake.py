@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from proxy.pipeline.exchange import Peer
 from proxy.protocol.deadlines import NEVER
 from proxy.protocol.http1 import Http1, as_protocol
-from proxy.protocol.tls_transport import TlsTransport
+from proxy.protocol.tls_transport import RECORD_BYTES, TlsTransport
 
 if TYPE_CHECKING:
     from proxy.protocol.service import Service
@@ -93,20 +93,21 @@ class Handshake:
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Go on with the handshake."""
-        if self.failed or self.transport.is_closing():
-            return
-        self.incoming.write(data)
-        try:
-            self.connection.do_handshake()
-        except ssl.SSLWantReadError:
-            self._flush()
-            return
-        except ssl.SSLError as error:
-            self._fail(error)
-            return
-        self._flush()  # tickets
-        self._speak_http()
+        """Go on with the handshake, a record at a time: see RECORD_BYTES."""
+        for start in range(0, len(data), RECORD_BYTES):
+            if self.failed or self.transport.is_closing():
+                return
+            self.incoming.write(data[start : start + RECORD_BYTES])
+            try:
+                self.connection.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+            except ssl.SSLError as error:
+                self._fail(error)
+            else:
+                self._flush()  # tickets
+                self._speak_http(data[start + RECORD_BYTES :])
+                return
 
     def _flush(self) -> None:
         if self.outgoing.pending:
@@ -116,7 +117,8 @@ class Handshake:
         log.debug("TLS handshake with %s failed: %s", self.peer.address, error)
         self._count_failure()
         self._flush()
-        if error.reason == "HTTP_REQUEST":
+        reason: object = getattr(error, "reason", None)  # None for what Python has no name for
+        if reason == "HTTP_REQUEST":
             self.transport.write(NOT_TLS)
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -126,8 +128,8 @@ class Handshake:
             self.failed = True
             self.service.handshakes_failed += 1
 
-    def _speak_http(self) -> None:
-        """Let the connection speak HTTP, beginning with what came early."""
+    def _speak_http(self, early: bytes) -> None:
+        """Let the connection speak HTTP, beginning with what came with the handshake's end."""
         service = self.service
         service.deadlines.forget(self)
         service.handshakes.pop(self, None)
@@ -146,6 +148,8 @@ class Handshake:
             connection.await_last_head()
         service.settle()
         tls.read_early()
+        if early:
+            tls.data_received(early)
 
     def eof_received(self) -> bool:
         """Let the transport close: who says goodbye now has nothing to ask."""

@@ -342,11 +342,15 @@ class Http1Sink:
         self._drop_sender()
         transport = self._connection.transport
         self.closing = True
-        if self._chunked or self._remaining >= 0:
-            transport.close()  # what has come is still read, and its framing shows the gap
-        else:
+        if self._until_the_end():
             reset(transport)
+        else:
+            transport.close()  # what has come is still read, and its framing shows the gap
         self._settle(error)
+
+    def _until_the_end(self) -> bool:
+        """Whether a body is under way that the connection's end would end. RFC 9112 §6.3."""
+        return self._finished is False and not self._chunked and self._remaining < 0
 
     def _settle(self, outcome: Exception | bool) -> None:
         self._finished = outcome
@@ -361,6 +365,9 @@ class Http1Sink:
         source, self._source = self._source, None
         if source is not None:
             source.cancel()
+            transport = self._connection.transport
+            if self._until_the_end() and not transport.is_closing():
+                reset(transport)  # it has ended its own side only, and may still be reading
             self._settle(ClientGoneError("the client left in the middle of its answer"))
 
     def pause(self) -> None:

@@ -31,6 +31,8 @@ RECORD_BYTES: Final = 16 * 1024
 # How many are given to the transport below at once: 256 KiB, a sixth less CPU for a file of 1 MB
 # than 64; and what is encrypted for a client that does not read.
 BATCH_RECORDS: Final = 16
+# With what answers to requests for new keys may add to that.
+MOST_BYTES: Final = 2 * BATCH_RECORDS * RECORD_BYTES
 
 
 class TlsTransport:
@@ -50,6 +52,7 @@ class TlsTransport:
         "_held",
         "_held_bytes",
         "_incoming",
+        "_moved_at",
         "_outgoing",
         "_protocol",
         "_reading_paused",
@@ -84,7 +87,8 @@ class TlsTransport:
         self._reading_paused = False
         self._ended = False  # the client has said that it sends no more
         self._closing = False
-        self._unread = 0
+        self._unread = 0  # at the end, and when that became less
+        self._moved_at = 0.0
         self.deadline_at = NEVER
         self.bucket = NEVER
 
@@ -119,14 +123,15 @@ class TlsTransport:
         try:
             while size and not self._ended:
                 # What is decrypted is shorter than what it is decrypted from.
-                data = connection.read(min(size, RECORD_BYTES))
+                most = min(size, RECORD_BYTES)
+                data = connection.read(most)
                 if data:
                     pieces.append(data)
                 else:
                     self._ended = True
-                # A record that is not complete lies with OpenSSL in part, so the rest of it can be
-                # more than what came last. To ask without need would be an exception each time.
-                size = incoming.pending or (len(data) == size and connection.pending())
+                # A record that came in parts is longer than its last one, so there may be more of
+                # it; and to ask OpenSSL without need is an exception each time.
+                size = (len(data) == most and connection.pending()) or incoming.pending
         except ssl.SSLWantReadError:
             return
         except ssl.SSLError as error:
@@ -137,6 +142,10 @@ class TlsTransport:
     def _pass_on(self, pieces: list[bytes]) -> None:
         if self._outgoing.pending:  # an alert, or the answer to a KeyUpdate
             self._below.write(self._outgoing.read())
+            if self._full and self._below.get_write_buffer_size() > MOST_BYTES:
+                log.debug("a client asks for new keys and reads nothing")
+                self.abort()
+                return
         protocol = self._protocol
         if pieces and protocol is not None:
             protocol.data_received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
@@ -208,7 +217,7 @@ class TlsTransport:
         Some is held. Ends the connection behind it, where that is asked for.
         """
         held = self._held
-        while held and not self._full:
+        while held and not self._full and not self._below.is_closing():
             records: list[bytes] = []
             while held and len(records) < BATCH_RECORDS:
                 view = memoryview(held[0])
@@ -238,7 +247,9 @@ class TlsTransport:
             self._below.resume_reading()
         if not self._held:
             self._say_goodbye()
-        self._watch(self._service.loop.time())
+        self._unread = self.get_write_buffer_size()
+        self._moved_at = now = self._service.loop.time()
+        self._watch(now, self._service.limits.linger_timeout_s)
 
     def _say_goodbye(self) -> None:
         below = self._below
@@ -253,16 +264,21 @@ class TlsTransport:
         else:
             below.write_eof()
 
-    def _watch(self, now: float) -> None:
-        self._unread = unread = self.get_write_buffer_size()
-        limits = self._service.limits
-        patience = limits.send_timeout_s if unread else limits.linger_timeout_s
-        self._service.deadlines.set(self, now + patience)
+    def _watch(self, now: float, patience_s: float) -> None:
+        """Look again when the time is up, and now and then until then."""
+        at = min(self._moved_at + patience_s, now + self._service.limits.linger_timeout_s)
+        self._service.deadlines.set(self, at)
 
     def on_deadline(self, now: float) -> None:
-        """The client has had its time to read the rest, or to end."""
-        if 0 < self.get_write_buffer_size() < self._unread:
-            self._watch(now)
+        """End who reads nothing of the rest, or has all of it and does not end."""
+        unread = self.get_write_buffer_size()
+        if unread < self._unread:
+            self._unread = unread
+            self._moved_at = now
+        limits = self._service.limits
+        patience_s = limits.send_timeout_s if unread else limits.linger_timeout_s
+        if now < self._moved_at + patience_s:
+            self._watch(now, patience_s)
         else:
             self.abort()
 

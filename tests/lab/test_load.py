@@ -179,7 +179,7 @@ def test_idle_connections_give_up_at_the_first_that_do_not_get_in(generator: Gen
 
 
 def test_slow_clients_send_and_take_a_little_at_a_time(generator: Generator) -> None:
-    content = 20_000
+    content = 100_000
     received: list[int] = []
 
     def taking(sock: socket.socket) -> None:
@@ -194,7 +194,7 @@ def test_slow_clients_send_and_take_a_little_at_a_time(generator: Generator) -> 
         slow = {"count": 1, "rate": 10_000.0, "content": content}
         upload = Crowd(kind="upload", ask=Ask(head=head("POST", "/")), **slow)  # type: ignore[arg-type]
         download = Crowd(kind="download", ask=ASK, **slow)  # type: ignore[arg-type]
-        told = generator.run(job(port, upload, download, duration_s=0.5))
+        told = generator.run(job(port, upload, download, duration_s=2.0))
     assert [crowd.connected for crowd in told.crowds] == [1, 1]
     assert 0 < sum(received) < content
 

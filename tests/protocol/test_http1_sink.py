@@ -144,6 +144,29 @@ async def test_a_source_that_aborts_within_its_start_breaks_the_connection() -> 
     ("request_bytes", "length", "aborted"),
     [(GET, 5, False), (GET, None, False), (GET_1_0, 5, False), (GET_1_0, None, True)],
 )
+async def test_a_body_that_is_given_up_with_its_client_s_side_never_looks_complete(
+    request_bytes: bytes, length: int | None, aborted: bool
+) -> None:
+    """Who has shut its sending side may still be reading."""
+    source = Pushed(length)
+
+    def step(exchange: Exchange) -> Step:
+        exchange.upstream_name = "demo"
+        exchange.response = Response(200, [], source)
+        return respond
+
+    wire = Wire(step)
+    wire.send(request_bytes)
+    source.to.feed(b"ab")
+    assert not wire.connection.eof_received()  # upon which the transport closes
+    assert not (await answered(wire)).endswith(b"0\r\n\r\n")
+    assert wire.transport.aborted == aborted
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "length", "aborted"),
+    [(GET, 5, False), (GET, None, False), (GET_1_0, 5, False), (GET_1_0, None, True)],
+)
 async def test_a_body_that_breaks_off_never_looks_complete(
     request_bytes: bytes, length: int | None, aborted: bool
 ) -> None:

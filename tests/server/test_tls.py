@@ -321,6 +321,24 @@ def test_who_cannot_be_served_is_told_and_nothing_is_waited_for(
         assert Wire(sock).rest().startswith(told)
 
 
+@pytest.mark.parametrize("alert", [b"\x02\x00", b"\x02\x63"], ids=["a known one", "99"])
+def test_an_alert_in_the_middle_of_a_handshake_is_its_end(patient: Daemon, alert: bytes) -> None:
+    """Also one that Python has no name for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    outgoing = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+    with closing(socket.create_connection(patient.address, 10)) as sock:
+        sock.sendall(outgoing.read())
+        assert sock.recv(5).startswith(b"\x16\x03\x03")
+        sock.sendall(b"\x15\x03\x03\x00\x02" + alert)
+        Wire(sock).rest()
+    assert "Fatal error" not in patient.log
+
+
 def test_handshakes_that_do_not_go_on_are_closed_and_hold_nobody_up(secure: Secure) -> None:
     began_at = time.monotonic()
     silent = [socket.create_connection((HOST, secure.tls), 10) for _ in range(40)]
