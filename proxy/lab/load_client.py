@@ -74,6 +74,8 @@ class Client(asyncio.Protocol):
         self._waiting = True
         if self.transport is not None:
             self.transport.write(head)
+        else:  # the server has closed it meanwhile
+            self._end(BROKEN)
 
     def give_up(self, outcome: str) -> None:
         """Close the connection; a request that waits has this outcome."""

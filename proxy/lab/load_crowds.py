@@ -101,7 +101,7 @@ class OpenCrowd:
         self._free: list[Client] = []
         self._busy: set[Client] = set()
         self._waiting: deque[float] = deque()
-        self._connecting: dict[asyncio.Task[None], float] = {}
+        self._connecting: dict[asyncio.Task[Client | None], float] = {}
         self._began_at = 0.0
 
     async def run(self) -> CrowdTold:
@@ -133,20 +133,25 @@ class OpenCrowd:
                 client.send(self._crowd.ask.head, due_at)
                 return
         if len(self._busy) + len(self._connecting) < self._crowd.count:
-            task = asyncio.get_running_loop().create_task(self._connect(due_at))
+            job = self._job
+            opening = connect(job.host, job.port, self._checker, self._done)
+            task = asyncio.get_running_loop().create_task(opening)
             self._connecting[task] = due_at
-            task.add_done_callback(lambda done: self._connecting.pop(done, None))
+            task.add_done_callback(self._connected)
         else:
             self._waiting.append(due_at)
 
-    async def _connect(self, due_at: float) -> None:
-        client = await connect(self._job.host, self._job.port, self._checker, self._done)
-        if client is None:
+    def _connected(self, task: "asyncio.Task[Client | None]") -> None:
+        """Send the request, or let the next one have the place."""
+        due_at = self._connecting.pop(task)
+        if task.cancelled():  # by `_sweep`
+            self._next()
+        elif (client := task.result()) is None:
             self._note(due_at, REFUSED)
             self._next()
-            return
-        self._busy.add(client)
-        client.send(self._crowd.ask.head, due_at)
+        else:
+            self._busy.add(client)
+            client.send(self._crowd.ask.head, due_at)
 
     def _done(self, client: Client, outcome: str) -> None:
         if client not in self._busy:

@@ -1,15 +1,19 @@
 """The load generator, as a process, against servers that answer rightly, wrongly and not at all."""
 
+import asyncio
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from proxy.errors import LabError
+from proxy.lab import load_crowds
 from proxy.lab.application import DIGEST_FIELD, digest
 from proxy.lab.generator import Generator
+from proxy.lab.load_client import Checker, Client
 from proxy.lab.load_job import Ask, Crowd, CrowdTold, LoadJob, Told
 from proxy.lab.services import free_ports
 from proxy.lab.visit import head
@@ -205,3 +209,38 @@ def test_a_generator_that_died_is_told() -> None:
         running._process.wait()
         with pytest.raises(LabError, match="died"):
             running.run(job(1, closed()))
+
+
+class AtOnce:
+    """A connection whose request is answered, and which is closed, before `send` returns."""
+
+    open = False
+    began_at = 0.0
+
+    def __init__(self, done: Callable[[object, str], None]) -> None:
+        self.done = done
+
+    def send(self, head: bytes, began_at: float) -> None:
+        self.began_at = began_at
+        self.done(self, "good")
+
+
+async def test_who_waits_for_a_connection_gets_the_place_of_one_that_ends_however_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def connect(host: str, port: int, checker: object, done: Any) -> AtOnce:
+        await asyncio.sleep(0)
+        return AtOnce(done)
+
+    monkeypatch.setattr(load_crowds, "connect", connect)
+    crowd = opened(rate=100_000.0, count=1)
+    told = await load_crowds.OpenCrowd(job(0, crowd, duration_s=0.001, timeout_s=5), crowd).run()
+    assert told.answers == {"good": 100}
+
+
+async def test_a_connection_that_was_closed_before_its_request_is_broken_off() -> None:
+    heard: list[str] = []
+    client = Client(Checker(ASK), lambda _, outcome: heard.append(outcome))
+    client.send(ASK.head, 0.0)
+    assert heard == ["broken off"]
+    assert not client.waiting
