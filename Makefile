@@ -4,7 +4,7 @@
 # What tests and benchmarks start is compiled as in a wheel, where there is a C compiler; not with
 # COMPILED=0, and surely, or not at all, with COMPILED=1. `make run` compiles with COMPILED=1 only.
 # make check  format, lint, types and import contracts
-# make stress what a year brings, in half an hour: reloads, deaths, upgrades, mistakes under load
+# make stress what a year brings, in minutes: reloads, deaths, upgrades, mistakes under load
 # make bench  CPU per request beside nginx (needs wrk and nginx)
 # make bench-latency  how long a visitor waits at half load, beside nginx
 # make bench-flat     CPU per request with more connections, and with more cached entries

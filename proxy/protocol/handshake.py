@@ -147,9 +147,7 @@ class Handshake:
         if service.draining:
             connection.await_last_head()
         service.settle()
-        tls.read_early()
-        if early:
-            tls.data_received(early)
+        tls.data_received(early)  # and what is left of the handshake's last piece
 
     def eof_received(self) -> bool:
         """Let the transport close: who says goodbye now has nothing to ask."""

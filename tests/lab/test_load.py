@@ -30,7 +30,7 @@ def generator() -> Iterator[Generator]:
         yield running
 
 
-def job(port: int, *crowds: Crowd, duration_s: float = 0.5, timeout_s: float = 30.0) -> LoadJob:
+def job(port: int, *crowds: Crowd, duration_s: float = 0.5, timeout_s: float = 5.0) -> LoadJob:
     return LoadJob(
         host="127.0.0.1",
         port=port,

@@ -14,6 +14,7 @@ from proxy.pipeline.respond import respond
 from proxy.protocol.handshake import Handshake
 from proxy.protocol.tls_transport import BATCH_RECORDS, MOST_BYTES, RECORD_BYTES, TlsTransport
 from tests.config.pki import Issued
+from tests.pipeline.bodies import until
 from tests.protocol.test_tls import client, contexts
 from tests.protocol.wire import FakeTransport, LogLines, Wire
 
@@ -199,9 +200,7 @@ async def test_content_arrives_whole_however_its_records_are_cut(root: Issued, s
     cipher = session.sealed(head + LARGE)
     for start in range(0, len(cipher), size):
         session.deliver(cipher[start : start + size])
-    async with asyncio.timeout(10):
-        while not session.log.lines:  # noqa: ASYNC110 - its content is spilled by a thread
-            await asyncio.sleep(0.001)
+    await until(lambda: session.log.lines)  # its content is spilled by a thread
     assert session.read().endswith(hashlib.sha256(LARGE).hexdigest().encode())
 
 
@@ -242,9 +241,7 @@ async def test_what_comes_with_the_end_of_the_handshake_is_taken_however_much(
 ) -> None:
     head = b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n" % len(LARGE)
     session = Session(root, digest, early=head + LARGE)
-    async with asyncio.timeout(10):
-        while not session.log.lines:  # noqa: ASYNC110 - its content is spilled by a thread
-            await asyncio.sleep(0.001)
+    await until(lambda: session.log.lines)  # its content is spilled by a thread
     assert session.read().endswith(hashlib.sha256(LARGE).hexdigest().encode())
 
 
